@@ -1,0 +1,109 @@
+/**
+ * Every error that Easel raises on purpose, with its code.
+ *
+ * An error's message is one sentence for a person: what happened and what to do. The engine knows nothing of HTTP or of
+ * exit codes: `server/error-response.ts` maps codes to statuses and `cli/main.ts` maps them to exit codes.
+ */
+
+/** What each code means; the keys are the complete list of codes. */
+export const errorCodes = {
+  invalid_request: "A parameter of a request is missing, malformed or out of range.",
+  model_not_found: "The model is unknown, or known but not installed.",
+  model_invalid: "A model's files are incomplete, damaged, or describe something Easel cannot run.",
+  weights_invalid: "A weight file is damaged or lies about its contents.",
+  device_unavailable: "The requested device cannot be used on this machine.",
+  unauthorized: "The API key is missing or wrong.",
+  not_found: "There is nothing at this address.",
+  payload_too_large: "The request's body is larger than the configured limit.",
+  queue_full: "The generation queue is at its bound.",
+  cancelled: "The generation was cancelled before it ended.",
+  engine_crashed: "The engine process ended in the middle of a generation.",
+  io_failed: "A file could not be read or written.",
+  internal: "A fault in Easel itself.",
+} as const;
+
+export type ErrorCode = keyof typeof errorCodes;
+
+export interface EaselErrorOptions {
+  /** The request's field that is at fault, by its name on the wire. */
+  param?: string | undefined;
+  cause?: unknown;
+}
+
+/** The base of all errors with a code. */
+export class EaselError extends Error {
+  override readonly name: string = "EaselError";
+  readonly code: ErrorCode;
+  readonly param: string | undefined;
+
+  constructor(code: ErrorCode, message: string, options: EaselErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.param = options.param;
+  }
+}
+
+/** A parameter that cannot be used; `param` is its name on the wire. */
+export class InvalidRequestError extends EaselError {
+  override readonly name = "InvalidRequestError";
+  constructor(param: string, message: string) {
+    super("invalid_request", message, { param });
+  }
+}
+
+/** A model that is unknown or not installed. */
+export class ModelNotFoundError extends EaselError {
+  override readonly name = "ModelNotFoundError";
+  constructor(message: string) {
+    super("model_not_found", message, { param: "model" });
+  }
+}
+
+/** A model folder that is incomplete, or whose configuration Easel cannot honour. */
+export class ModelInvalidError extends EaselError {
+  override readonly name = "ModelInvalidError";
+  constructor(message: string, options: EaselErrorOptions = {}) {
+    super("model_invalid", message, options);
+  }
+}
+
+/** A weight file that is damaged or hostile. */
+export class WeightsInvalidError extends EaselError {
+  override readonly name = "WeightsInvalidError";
+  constructor(message: string, options: EaselErrorOptions = {}) {
+    super("weights_invalid", message, options);
+  }
+}
+
+/** The work was stopped by its owner. */
+export class CancelledError extends EaselError {
+  override readonly name = "CancelledError";
+  constructor(message = "The generation was cancelled.") {
+    super("cancelled", message);
+  }
+}
+
+/** An error as it crosses a process border. */
+export interface SerializedError {
+  code: ErrorCode;
+  message: string;
+  param?: string | undefined;
+}
+
+/** `error` as plain data; anything that is not an `EaselError` becomes `internal`. */
+export function serializeError(error: unknown): SerializedError {
+  if (error instanceof EaselError) return { code: error.code, message: error.message, param: error.param };
+  const message = error instanceof Error ? error.message : String(error);
+  return { code: "internal", message: `Easel met an unexpected fault: ${firstLine(message)}` };
+}
+
+/** The error that `serializeError` described. */
+export function deserializeError(error: SerializedError): EaselError {
+  return error.code === "cancelled"
+    ? new CancelledError(error.message)
+    : new EaselError(error.code, error.message, { param: error.param });
+}
+
+function firstLine(text: string): string {
+  return text.split("\n", 1)[0] ?? "";
+}
