@@ -1,11 +1,10 @@
 """Tiny CLIP and T5 tokenizers, trained on a handful of sentences, saved as transformers saves the real ones."""
 
-import json
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import sentencepiece
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer, T5Tokenizer
 
 CORPUS = """
@@ -33,18 +32,28 @@ def byte_alphabet() -> list[str]:
 
 
 def clip_merges(count: int) -> list[tuple[str, str]]:
-    tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    tokenizer.normalizer = CLIPTokenizer().backend_tokenizer.normalizer
-    tokenizer.pre_tokenizer = CLIPTokenizer().backend_tokenizer.pre_tokenizer
-    trainer = trainers.BpeTrainer(
-        vocab_size=512 + count,
-        end_of_word_suffix="</w>",
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
+    """Plain byte-pair encoding. Not tokenizers' BpeTrainer: it breaks ties by the order of a hash map."""
+    backend = CLIPTokenizer().backend_tokenizer
+    words = Counter(
+        word for line in CORPUS
+        for word, _ in backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(line))
     )
-    tokenizer.train_from_iterator(CORPUS * 3, trainer)
-    merges = json.loads(tokenizer.to_str())["model"]["merges"]
-    return [tuple(merge) for merge in merges[:count]]
+    spellings = {word: [*word[:-1], word[-1] + "</w>"] for word in words}
+    merges = []
+    while len(merges) < count:
+        pairs = Counter()
+        for word, spelling in spellings.items():
+            for pair in zip(spelling, spelling[1:]):
+                pairs[pair] += words[word]
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        merges.append(best)
+        for spelling in spellings.values():
+            i = 0
+            while i + 1 < len(spelling):
+                if (spelling[i], spelling[i + 1]) == best:
+                    spelling[i : i + 2] = ["".join(best)]
+                i += 1
+    return merges
 
 
 def train_clip(folder: Path, *, merges: int, model_max_length: int, special_first: bool, pad_token: str,
