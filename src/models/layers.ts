@@ -1,0 +1,73 @@
+/** The layers that every network is made of, each reading its weights from a scope named as in the checkpoint. */
+import type { GraphBuilder, Value } from "../onnx/graph-builder.ts";
+import type { WeightSource } from "../weights/weight-source.ts";
+
+/** The weights under a prefix, entering one graph. */
+export class WeightScope {
+  readonly graph: GraphBuilder;
+  private readonly source: WeightSource;
+  private readonly prefix: string;
+
+  constructor(graph: GraphBuilder, source: WeightSource, prefix = "") {
+    this.graph = graph;
+    this.source = source;
+    this.prefix = prefix;
+  }
+
+  /** The scope of a child module. */
+  at(name: string | number): WeightScope {
+    return new WeightScope(this.graph, this.source, `${this.prefix}${name}.`);
+  }
+
+  /** @throws ModelInvalidError when the tensor is missing or has another shape. */
+  weight(name: string, shape: readonly number[]): Value {
+    return this.graph.weight(this.source.get(this.prefix + name, shape));
+  }
+
+  has(name: string): boolean {
+    return this.source.has(this.prefix + name);
+  }
+}
+
+/** torch.nn.Linear: x [..., in] → [..., out] */
+export function linear(w: WeightScope, x: Value, outFeatures: number, options: { bias?: boolean } = {}): Value {
+  const inFeatures = x.dims.at(-1) as number;
+  const bias = options.bias === false ? undefined : w.weight("bias", [outFeatures]);
+  return w.graph.linear(x, w.weight("weight", [outFeatures, inFeatures]), bias);
+}
+
+/** torch.nn.LayerNorm with weight and bias. */
+export function layerNorm(w: WeightScope, x: Value, epsilon: number): Value {
+  const width = x.dims.at(-1) as number;
+  return w.graph.layerNorm(x, epsilon, w.weight("weight", [width]), w.weight("bias", [width]));
+}
+
+/** RMS norm over each head: x [B, L, H·D] with a weight [D] → [B, L, H·D] */
+export function headRmsNorm(w: WeightScope, x: Value, heads: number, epsilon: number): Value {
+  const g = w.graph;
+  const [batch, length, width] = x.dims;
+  const headDim = (width as number) / heads;
+  const perHead = g.reshape(x, [0, 0, heads, headDim], [batch!, length!, heads, headDim]); // [B, L, H, D]
+  const normalized = g.rmsNorm(perHead, w.weight("weight", [headDim]), epsilon);
+  return g.reshape(normalized, [0, 0, -1], x.dims);
+}
+
+/** torch.nn.Conv2d with a square kernel and "same" padding unless `pads` says otherwise: x [B, in, H, W] → [B, out, H', W'] */
+export function conv2d(
+  w: WeightScope,
+  x: Value,
+  outChannels: number,
+  kernel: 1 | 3,
+  options: { stride?: number; pads?: readonly [number, number, number, number] } = {},
+): Value {
+  const inChannels = x.dims[1] as number;
+  const pad = (kernel - 1) / 2;
+  const weight = w.weight("weight", [outChannels, inChannels, kernel, kernel]);
+  return w.graph.conv2d(x, weight, w.weight("bias", [outChannels]), { pads: [pad, pad, pad, pad], ...options });
+}
+
+/** torch.nn.GroupNorm: x [B, C, H, W] */
+export function groupNorm(w: WeightScope, x: Value, groups: number, epsilon: number): Value {
+  const channels = x.dims[1] as number;
+  return w.graph.groupNorm(x, groups, epsilon, w.weight("weight", [channels]), w.weight("bias", [channels]));
+}

@@ -1,0 +1,398 @@
+/**
+ * Builds ONNX graphs with typed operators. A network is a function that calls these; shapes are inferred and checked as the
+ * graph is written, so that a mistake fails here with a sentence, not in the runtime with a node number.
+ *
+ * Weights are external data: the graph points at byte ranges of files, and a tensor stored as F16 or BF16 is cast to the
+ * graph's element type by a node that ONNX Runtime folds away when it loads the model.
+ *
+ * Besides standard operators (opset 21) it uses ONNX Runtime's own for what the standard set lacks a fast kernel for:
+ * RMS norm, rotary embedding and attention
+ * (https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md).
+ */
+import { dirname, basename } from "node:path";
+import type { AttributeValue, Dim, DType, ModelProto, NodeProto, TensorProto, ValueInfo } from "./model-proto.ts";
+import { encodeModel } from "./model-proto.ts";
+
+/** A tensor flowing through the graph. */
+export interface Value extends ValueInfo {}
+
+/** A tensor that lies in a file. */
+export interface ExternalTensor {
+  name: string;
+  dtype: DType;
+  shape: readonly number[];
+  file: string;
+  offset: number;
+  length: number;
+}
+
+/** A finished graph. */
+export interface OnnxGraph {
+  /** An ONNX model file. */
+  model: Uint8Array;
+  /** The folder that its external data lies in; undefined when it has none. */
+  externalDataDir: string | undefined;
+}
+
+const onnxRuntimeDomain = "com.microsoft";
+
+export class GraphBuilder {
+  private readonly graphName: string;
+  private readonly nodes: NodeProto[] = [];
+  private readonly initializers: TensorProto[] = [];
+  private readonly inputs: ValueInfo[] = [];
+  private readonly outputs: ValueInfo[] = [];
+  private readonly weights = new Map<string, Value>();
+  private externalDataDir: string | undefined;
+  private nextId = 0;
+
+  constructor(graphName: string) {
+    this.graphName = graphName;
+  }
+
+  // --- what goes in and out ---------------------------------------------------------------------------------------
+
+  input(name: string, dtype: DType, dims: readonly Dim[]): Value {
+    const value = { name, dtype, dims };
+    this.inputs.push(value);
+    return value;
+  }
+
+  output(name: string, value: Value): void {
+    this.nodes.push({ opType: "Identity", domain: "", inputs: [value.name], outputs: [name], attributes: {} });
+    this.outputs.push({ ...value, name });
+  }
+
+  /** A weight from a file, as float32. Asking twice for the same tensor gives the same value. */
+  weight(tensor: ExternalTensor): Value {
+    const known = this.weights.get(tensor.name);
+    if (known !== undefined) return known;
+    const dir = dirname(tensor.file);
+    this.externalDataDir ??= dir;
+    if (dir !== this.externalDataDir) throw new Error(`one graph's weights lie in two folders: ${tensor.name}`);
+    const data = { location: basename(tensor.file), offset: tensor.offset, length: tensor.length };
+    this.initializers.push({ name: tensor.name, dtype: tensor.dtype, dims: tensor.shape, data });
+    const stored: Value = { name: tensor.name, dtype: tensor.dtype, dims: tensor.shape };
+    const value =
+      tensor.dtype === "float32" ? stored : this.node("Cast", [stored], "float32", stored.dims, { to: int(1) });
+    this.weights.set(tensor.name, value);
+    return value;
+  }
+
+  /** A constant inside the graph. */
+  constant(data: Float32Array | BigInt64Array, dims: readonly number[]): Value {
+    const size = dims.reduce((n, dim) => n * dim, 1);
+    if (size !== data.length)
+      throw new Error(`a constant of shape [${dims.join(", ")}] needs ${size} values, not ${data.length}`);
+    const value: Value = { name: this.fresh("const"), dtype: data instanceof Float32Array ? "float32" : "int64", dims };
+    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    this.initializers.push({ ...value, dims, data: bytes });
+    return value;
+  }
+
+  build(): OnnxGraph {
+    const model: ModelProto = {
+      graphName: this.graphName,
+      opsets: { "": 21, [onnxRuntimeDomain]: 1 },
+      nodes: this.nodes,
+      initializers: this.initializers,
+      inputs: this.inputs,
+      outputs: this.outputs,
+    };
+    return { model: encodeModel(model), externalDataDir: this.externalDataDir };
+  }
+
+  // --- arithmetic ---------------------------------------------------------------------------------------------------
+
+  /** a + b, broadcasting as NumPy does. */
+  add(a: Value, b: Value | number): Value {
+    return this.binary("Add", a, b);
+  }
+
+  /** a · b, broadcasting as NumPy does. */
+  mul(a: Value, b: Value | number): Value {
+    return this.binary("Mul", a, b);
+  }
+
+  sigmoid(x: Value): Value {
+    return this.node("Sigmoid", [x], x.dtype, x.dims);
+  }
+
+  /** x · sigmoid(x) */
+  silu(x: Value): Value {
+    return this.mul(x, this.sigmoid(x));
+  }
+
+  /** x · sigmoid(1.702 x), OpenAI CLIP's approximation of GELU. */
+  quickGelu(x: Value): Value {
+    return this.mul(x, this.sigmoid(this.mul(x, 1.702)));
+  }
+
+  /** GELU (Hendrycks & Gimpel 2016), exact or by its tanh approximation. */
+  gelu(x: Value, approximate: "none" | "tanh"): Value {
+    return this.node("Gelu", [x], x.dtype, x.dims, { approximate: { kind: "string", value: approximate } });
+  }
+
+  relu(x: Value): Value {
+    return this.node("Relu", [x], x.dtype, x.dims);
+  }
+
+  /** x Wᵀ + b, as torch.nn.Linear: x [..., in], weight [out, in], bias [out] → [..., out] */
+  linear(x: Value, weight: Value, bias?: Value): Value {
+    const [outFeatures, inFeatures] = weight.dims;
+    this.expectDim(x, -1, inFeatures!, "linear");
+    const transposed = this.transpose(weight, [1, 0]);
+    const product = this.node("MatMul", [x, transposed], x.dtype, [...x.dims.slice(0, -1), outFeatures!]);
+    return bias === undefined ? product : this.add(product, bias);
+  }
+
+  // --- normalization --------------------------------------------------------------------------------------------------
+
+  /** Layer norm over the last axis (Ba et al. 2016); without weights, the plain normalization. */
+  layerNorm(x: Value, epsilon: number, weight?: Value, bias?: Value): Value {
+    const width = this.staticDim(x, -1);
+    const scale = weight ?? this.constant(new Float32Array(width).fill(1), [width]);
+    const inputs = bias === undefined ? [x, scale] : [x, scale, bias];
+    return this.node("LayerNormalization", inputs, x.dtype, x.dims, { axis: int(-1), epsilon: float(epsilon) });
+  }
+
+  /** x / rms(x) · weight over the last axis (Zhang & Sennrich 2019). */
+  rmsNorm(x: Value, weight: Value, epsilon: number): Value {
+    return this.node("SimplifiedLayerNormalization", [x, weight], x.dtype, x.dims, {
+      axis: int(-1),
+      epsilon: float(epsilon),
+      stash_type: int(1),
+    });
+  }
+
+  /** Group norm (Wu & He 2018): x [B, C, H, W], weight and bias [C] */
+  groupNorm(x: Value, groups: number, epsilon: number, weight: Value, bias: Value): Value {
+    const channels = this.staticDim(x, 1);
+    const grouped = this.reshape(x, [0, groups, -1], [x.dims[0]!, groups, "group_elements"]);
+    const ones = this.constant(new Float32Array(groups).fill(1), [groups]);
+    const zeros = this.constant(new Float32Array(groups), [groups]);
+    const normalized = this.node("InstanceNormalization", [grouped, ones, zeros], x.dtype, grouped.dims, {
+      epsilon: float(epsilon),
+    });
+    const restored = this.reshapeLike(normalized, x);
+    const perChannel = [channels, 1, 1];
+    return this.add(
+      this.mul(restored, this.reshape(weight, perChannel, perChannel)),
+      this.reshape(bias, perChannel, perChannel),
+    );
+  }
+
+  // --- convolution ------------------------------------------------------------------------------------------------------
+
+  /**
+   * 2-D convolution: x [B, in, H, W], weight [out, in, k, k], bias [out] → [B, out, H', W'].
+   * `pads` are [top, left, bottom, right] in pixels.
+   */
+  conv2d(
+    x: Value,
+    weight: Value,
+    bias: Value,
+    options: { stride?: number; pads?: readonly [number, number, number, number] } = {},
+  ): Value {
+    const [outChannels, inChannels, kernelHeight, kernelWidth] = weight.dims as number[];
+    this.expectDim(x, 1, inChannels!, "conv2d");
+    const stride = options.stride ?? 1;
+    const pads = options.pads ?? [0, 0, 0, 0];
+    const height = convolvedDim(x.dims[2]!, kernelHeight!, stride, pads[0] + pads[2]);
+    const width = convolvedDim(x.dims[3]!, kernelWidth!, stride, pads[1] + pads[3]);
+    return this.node("Conv", [x, weight, bias], x.dtype, [x.dims[0]!, outChannels!, height, width], {
+      kernel_shape: ints([kernelHeight!, kernelWidth!]),
+      strides: ints([stride, stride]),
+      pads: ints(pads),
+    });
+  }
+
+  /** Twice the height and width, each pixel repeated: x [B, C, H, W] → [B, C, 2H, 2W] */
+  upsampleNearest2x(x: Value): Value {
+    const scales = this.constant(new Float32Array([1, 1, 2, 2]), [4]);
+    const dims = [x.dims[0]!, x.dims[1]!, scaledDim(x.dims[2]!, 2), scaledDim(x.dims[3]!, 2)];
+    const output = { name: this.fresh("Resize"), dtype: x.dtype, dims };
+    this.nodes.push({
+      opType: "Resize",
+      domain: "",
+      inputs: [x.name, "", scales.name],
+      outputs: [output.name],
+      attributes: {
+        mode: { kind: "string", value: "nearest" },
+        coordinate_transformation_mode: { kind: "string", value: "asymmetric" },
+        nearest_mode: { kind: "string", value: "floor" },
+      },
+    });
+    return output;
+  }
+
+  // --- attention ------------------------------------------------------------------------------------------------------
+
+  /**
+   * Scaled dot-product attention (Vaswani et al. 2017): q [B, L, H·D], k and v [B, S, H·D] → [B, L, H·D].
+   * `bias` [1 or B, 1 or H, L, S] is added to the scores; `causal` hides later positions. `scale` defaults to 1/√D.
+   */
+  attention(
+    q: Value,
+    k: Value,
+    v: Value,
+    options: { heads: number; scale?: number; bias?: Value; causal?: boolean },
+  ): Value {
+    const output = { name: this.fresh("MultiHeadAttention"), dtype: q.dtype, dims: q.dims };
+    const inputs = [q.name, k.name, v.name];
+    if (options.bias !== undefined) inputs.push("", "", options.bias.name);
+    this.nodes.push({
+      opType: "MultiHeadAttention",
+      domain: onnxRuntimeDomain,
+      inputs,
+      outputs: [output.name],
+      attributes: {
+        num_heads: int(options.heads),
+        ...(options.scale === undefined ? {} : { scale: float(options.scale) }),
+        ...(options.causal === true ? { unidirectional: int(1) } : {}),
+      },
+    });
+    return output;
+  }
+
+  /**
+   * Rotary position embedding over neighbouring pairs (Su et al. 2021): x [B, L, H·D], cos and sin [L, D/2], one row a
+   * position.
+   */
+  rotaryEmbedding(x: Value, cos: Value, sin: Value, heads: number): Value {
+    const firstPosition = this.constant(new BigInt64Array([0n]), [1]);
+    return this.node(
+      "RotaryEmbedding",
+      [x, firstPosition, cos, sin],
+      x.dtype,
+      x.dims,
+      { interleaved: int(1), num_heads: int(heads) },
+      onnxRuntimeDomain,
+    );
+  }
+
+  // --- shape ---------------------------------------------------------------------------------------------------------
+
+  /** A reshape; in `shape`, 0 keeps the dimension at that place and −1 takes what is left. `dims` is what comes out. */
+  reshape(x: Value, shape: readonly number[], dims: readonly Dim[]): Value {
+    const target = this.constant(BigInt64Array.from(shape, BigInt), [shape.length]);
+    return this.node("Reshape", [x, target], x.dtype, dims);
+  }
+
+  /** x with the shape of `like`, whatever its sizes turn out to be. */
+  reshapeLike(x: Value, like: Value): Value {
+    return this.node("Reshape", [x, this.node("Shape", [like], "int64", [like.dims.length])], x.dtype, like.dims);
+  }
+
+  transpose(x: Value, permutation: readonly number[]): Value {
+    const dims = permutation.map((axis) => x.dims[axis]!);
+    return this.node("Transpose", [x], x.dtype, dims, { perm: ints(permutation) });
+  }
+
+  concat(values: readonly Value[], axis: number): Value {
+    const [first] = values;
+    const at = axis < 0 ? axis + first!.dims.length : axis;
+    const sizes = values.map((value) => value.dims[at]!);
+    const size = sizes.every((dim) => typeof dim === "number") ? sizes.reduce((a, b) => a + b, 0) : sizes.join("+");
+    const dims = first!.dims.map((dim, i) => (i === at ? size : dim));
+    return this.node("Concat", values, first!.dtype, dims, { axis: int(at) });
+  }
+
+  /** `parts` equal pieces along the last axis. */
+  chunk(x: Value, parts: number): Value[] {
+    const width = this.staticDim(x, -1) / parts;
+    const outputs = Array.from({ length: parts }, (): Value => {
+      return { name: this.fresh("Split"), dtype: x.dtype, dims: [...x.dims.slice(0, -1), width] };
+    });
+    this.nodes.push({
+      opType: "Split",
+      domain: "",
+      inputs: [x.name],
+      outputs: outputs.map((value) => value.name),
+      attributes: { axis: int(-1), num_outputs: int(parts) },
+    });
+    return outputs;
+  }
+
+  /** Cuts x [B, a + b, C] into [B, a, C] and [B, b, C], where a is `first`'s length on that axis. */
+  splitSequence(x: Value, first: Value, restDim: Dim): [Value, Value] {
+    const zero = this.constant(new BigInt64Array([0n]), [1]);
+    const end = this.constant(new BigInt64Array([BigInt("0x7fffffffffffffff")]), [1]);
+    const axis = this.constant(new BigInt64Array([1n]), [1]);
+    const cut = this.node("Shape", [first], "int64", [1], { start: int(1), end: int(2) });
+    const [batch, , width] = x.dims;
+    return [
+      this.node("Slice", [x, zero, cut, axis], x.dtype, [batch!, first.dims[1]!, width!]),
+      this.node("Slice", [x, cut, end, axis], x.dtype, [batch!, restDim, width!]),
+    ];
+  }
+
+  /** Rows of a table: table [N, C], indices [...] → [..., C] */
+  gather(table: Value, indices: Value): Value {
+    return this.node("Gather", [table, indices], table.dtype, [...indices.dims, ...table.dims.slice(1)], {
+      axis: int(0),
+    });
+  }
+
+  // --- inside ----------------------------------------------------------------------------------------------------------
+
+  private binary(opType: "Add" | "Mul", a: Value, b: Value | number): Value {
+    const right = typeof b === "number" ? this.constant(new Float32Array([b]), []) : b;
+    return this.node(opType, [a, right], a.dtype, broadcast(a, right, opType));
+  }
+
+  private node(
+    opType: string,
+    inputs: readonly Value[],
+    dtype: DType,
+    dims: readonly Dim[],
+    attributes: Readonly<Record<string, AttributeValue>> = {},
+    domain = "",
+  ): Value {
+    const name = this.fresh(opType);
+    this.nodes.push({ opType, domain, inputs: inputs.map((value) => value.name), outputs: [name], attributes });
+    return { name, dtype, dims };
+  }
+
+  private fresh(kind: string): string {
+    return `${kind}_${this.nextId++}`;
+  }
+
+  private staticDim(x: Value, axis: number): number {
+    const dim = x.dims.at(axis);
+    if (typeof dim !== "number") throw new Error(`${x.name} needs a fixed size on axis ${axis}, not ${dim}`);
+    return dim;
+  }
+
+  private expectDim(x: Value, axis: number, expected: Dim, what: string): void {
+    const dim = x.dims.at(axis);
+    if (dim !== expected)
+      throw new Error(`${what} in ${this.graphName} expects ${expected} on axis ${axis}, not ${dim}`);
+  }
+}
+
+function broadcast(a: Value, b: Value, what: string): Dim[] {
+  const rank = Math.max(a.dims.length, b.dims.length);
+  const padded = (value: Value): Dim[] => [...Array<Dim>(rank - value.dims.length).fill(1), ...value.dims];
+  const left = padded(a);
+  const right = padded(b);
+  return left.map((dim, i) => {
+    const other = right[i]!;
+    if (dim === other || other === 1) return dim;
+    if (dim === 1) return other;
+    throw new Error(`${what} cannot broadcast [${a.dims.join(", ")}] with [${b.dims.join(", ")}]`);
+  });
+}
+
+function convolvedDim(dim: Dim, kernel: number, stride: number, padding: number): Dim {
+  if (typeof dim === "number") return Math.floor((dim + padding - kernel) / stride) + 1;
+  return stride === 1 && padding === kernel - 1 ? dim : `${dim}/${stride}`;
+}
+
+function scaledDim(dim: Dim, factor: number): Dim {
+  return typeof dim === "number" ? dim * factor : `${factor}*${dim}`;
+}
+
+const int = (value: number): AttributeValue => ({ kind: "int", value });
+const float = (value: number): AttributeValue => ({ kind: "float", value });
+const ints = (value: readonly number[]): AttributeValue => ({ kind: "ints", value });

@@ -1,0 +1,73 @@
+/** Runs a graph on ONNX Runtime. `run` blocks the calling thread, so sessions belong in the engine process only. */
+import * as ort from "onnxruntime-node";
+import { EaselError, ModelInvalidError } from "../errors.ts";
+import type { ResolvedDevice } from "./devices.ts";
+import type { OnnxGraph } from "./graph-builder.ts";
+
+/** A tensor in JavaScript's memory. */
+export interface HostTensor<T extends Float32Array | BigInt64Array = Float32Array | BigInt64Array> {
+  data: T;
+  dims: readonly number[];
+}
+
+export interface SessionOptions {
+  device: ResolvedDevice;
+  /** CPU threads. */
+  threads: number;
+}
+
+export class Session {
+  private readonly session: ort.InferenceSession;
+
+  private constructor(session: ort.InferenceSession) {
+    this.session = session;
+  }
+
+  /** @throws ModelInvalidError when ONNX Runtime refuses the graph or cannot read its weights. */
+  static async create(graph: OnnxGraph, options: SessionOptions): Promise<Session> {
+    const sessionOptions: ort.InferenceSession.SessionOptions = {
+      executionProviders: options.device === "cpu" ? ["cpu"] : [options.device, "cpu"],
+      intraOpNumThreads: options.threads,
+      interOpNumThreads: 1,
+      logSeverityLevel: 3,
+      ...(graph.externalDataDir === undefined
+        ? {}
+        : { extra: { session: { model_external_initializers_file_folder_path: graph.externalDataDir } } }),
+    };
+    try {
+      return new Session(await ort.InferenceSession.create(graph.model, sessionOptions));
+    } catch (cause) {
+      throw new ModelInvalidError(`The model could not be loaded: ${reason(cause)}.`, { cause });
+    }
+  }
+
+  /** The graph's outputs, by name; all of them are float32. */
+  async run(inputs: Readonly<Record<string, HostTensor>>): Promise<Record<string, HostTensor<Float32Array>>> {
+    const feeds: Record<string, ort.Tensor> = {};
+    for (const [name, { data, dims }] of Object.entries(inputs)) {
+      feeds[name] =
+        data instanceof Float32Array ? new ort.Tensor("float32", data, dims) : new ort.Tensor("int64", data, dims);
+    }
+    let results: ort.InferenceSession.OnnxValueMapType;
+    try {
+      results = await this.session.run(feeds);
+    } catch (cause) {
+      throw new EaselError("internal", `The network failed while it ran: ${reason(cause)}.`, { cause });
+    }
+    const outputs: Record<string, HostTensor<Float32Array>> = {};
+    for (const [name, tensor] of Object.entries(results)) {
+      outputs[name] = { data: tensor.data as Float32Array, dims: tensor.dims };
+    }
+    return outputs;
+  }
+
+  /** Gives the network's memory back. */
+  async dispose(): Promise<void> {
+    await this.session.release();
+  }
+}
+
+function reason(cause: unknown): string {
+  const message = cause instanceof Error ? cause.message : String(cause);
+  return message.split("\n", 1)[0]!.replace(/\.$/, "");
+}
