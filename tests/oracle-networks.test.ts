@@ -30,7 +30,10 @@ describe.each(["flux-dev-tiny", "flux-schnell-tiny"])("the networks of %s", (mod
       clipTextEncoder(config, WeightSource.openFolder(folder("text_encoder"))),
       device,
     );
-    const { last_hidden_state: actual } = await session.run({ input_ids: { data: int64(ids!.data), dims: ids!.dims } });
+    const { last_hidden_state: actual } = await session.run({
+      input_ids: { data: int64(ids!.data), dims: ids!.dims },
+      position_ids: { data: int64(ids!.data.keys()), dims: [ids!.data.length] },
+    });
     expect(relativeError(actual!.data, states!.data)).toBeLessThan(tolerance);
     const row = pooledPosition(ids!.data, config) * config.hiddenSize;
     expect(relativeError(actual!.data.slice(row, row + config.hiddenSize), pooled!.data)).toBeLessThan(tolerance);

@@ -40,7 +40,7 @@ export function parseClipTextConfig(config: ConfigReader): ClipTextConfig {
 }
 
 /**
- * The encoder's graph. Input: `input_ids` int64 [1, L]. Output: `last_hidden_state` [1, L, hidden], after the final norm.
+ * The encoder's graph. Inputs: `input_ids` int64 [1, L], `position_ids` int64 [L]. Output: `last_hidden_state` [1, L, hidden], after the final norm.
  *
  * @throws ModelInvalidError when a weight is missing or has another shape than the configuration asks for.
  */
@@ -49,12 +49,14 @@ export function clipTextEncoder(config: ClipTextConfig, weights: WeightSource): 
   const root = new WeightScope(g, weights);
   // transformers 5 saves the same model without the "text_model." prefix.
   const w = root.has("text_model.final_layer_norm.weight") ? root.at("text_model") : root;
-  const { hiddenSize: hidden, maxPositionEmbeddings: length } = config;
+  const { hiddenSize: hidden } = config;
 
-  const ids = g.input("input_ids", "int64", [1, length]);
+  const ids = g.input("input_ids", "int64", [1, "L"]);
+  const positions = g.input("position_ids", "int64", ["L"]);
   const embeddings = w.at("embeddings");
-  const tokens = g.gather(embeddings.weight("token_embedding.weight", [config.vocabSize, hidden]), ids); // [1, L, H]
-  let x = g.add(tokens, embeddings.weight("position_embedding.weight", [length, hidden]));
+  const tokenTable = embeddings.weight("token_embedding.weight", [config.vocabSize, hidden]);
+  const positionTable = embeddings.weight("position_embedding.weight", [config.maxPositionEmbeddings, hidden]);
+  let x = g.add(g.gather(tokenTable, ids), g.gather(positionTable, positions)); // [1, L, H]
   for (let i = 0; i < config.numHiddenLayers; i++) x = encoderLayer(w.at("encoder.layers").at(i), x, config);
   g.output("last_hidden_state", layerNorm(w.at("final_layer_norm"), x, config.layerNormEps));
   return g.build();

@@ -40,6 +40,10 @@ export class ConfigReader {
     return new ConfigReader(values as Record<string, unknown>, label);
   }
 
+  has(field: string): boolean {
+    return Object.hasOwn(this.values, field);
+  }
+
   /** A whole number of at least `min` (default 1). */
   int(field: string, options: { default?: number; min?: number } = {}): number {
     const value = this.values[field] ?? options.default;

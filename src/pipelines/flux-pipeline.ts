@@ -1,16 +1,40 @@
-// Interface first; the numbered steps follow.
-import type { DeviceName } from "../onnx/devices.ts";
+/**
+ * Text to picture by a FLUX model: the numbered steps of `generate` are the whole of it. Follows diffusers' `FluxPipeline`
+ * to the letter: the same weights, prompt, seed and settings give the same picture.
+ */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { CancelledError, EaselError, InvalidRequestError, ModelInvalidError } from "../errors.ts";
+import type { RgbImage } from "../images/encode.ts";
+import { resize } from "../images/resize.ts";
+import {
+  type AutoencoderConfig,
+  autoencoderDecoder,
+  parseAutoencoderConfig,
+  pixelsPerLatent,
+} from "../models/autoencoder.ts";
+import { ConfigReader } from "../models/config-reader.ts";
+import { type FluxConfig, parseFluxConfig } from "../models/flux/config.ts";
+import { fluxTransformer, ropeTable, timeEmbeddingDim, timestepEmbedding } from "../models/flux/transformer.ts";
+import { type DeviceName, type ResolvedDevice, resolveDevice } from "../onnx/devices.ts";
+import { type HostTensor, Session } from "../onnx/session.ts";
+import { FlowMatchEulerScheduler } from "../schedulers/flow-match-euler.ts";
+import { WeightSource } from "../weights/weight-source.ts";
+import { type EncodedPrompt, PromptEncoder } from "./encode-prompt.ts";
+import { type GenerationDefaults, readGenerationDefaults } from "./generation-defaults.ts";
+import { drawNoise, imageIds, packLatents, textIds, unpackLatents } from "./latents.ts";
 
-export type Precision = "fp32" | "fp16" | "int8" | "int4";
+export const precisions = ["fp32", "fp16", "int8", "int4"] as const;
+export type Precision = (typeof precisions)[number];
 
 export interface FluxPipelineOptions {
   /** A model folder in the diffusers layout. */
   modelDir: string;
   /** Default "auto". */
   device?: DeviceName | undefined;
-  /** CPU threads; default: all cores. */
+  /** CPU threads; 0 or omitted: all cores. */
   threads?: number | undefined;
-  /** Default: the best for the device. Today only "fp32". */
+  /** Default and, today, only choice: "fp32". */
   precision?: Precision | undefined;
 }
 
@@ -22,8 +46,9 @@ export interface GenerationParams {
   width: number;
   height: number;
   numInferenceSteps?: number | undefined;
+  /** What the guidance embedding is told, for models that have one. */
   guidanceScale?: number | undefined;
-  /** Classifier-free guidance with the negative prompt; two passes per step when above 1. */
+  /** Classifier-free guidance against the negative prompt, two passes a step when above 1. Default 4 with one, else 1. */
   trueCfgScale?: number | undefined;
   /** Image i of n is drawn with seed + i. */
   seed: number;
@@ -39,24 +64,20 @@ export interface Progress {
   steps: number;
 }
 
-export interface GeneratedImage {
+export interface GeneratedImage extends RgbImage {
   seed: number;
-  width: number;
-  height: number;
-  /** RGB, 8 bits a channel, rows from the top. [height, width, 3] */
-  pixels: Uint8Array;
-  /** The size the model drew, when it differs from width × height (the picture was then enlarged or reduced). */
+  /** The size the model drew; when it differs from width × height, the picture was then enlarged or reduced. */
   drawnWidth: number;
   drawnHeight: number;
 }
 
 export interface GenerationResult {
   images: GeneratedImage[];
-  /** Things the user must be told: what was truncated, enlarged, replaced. One sentence each. */
+  /** What the user must be told: what was truncated, enlarged, ignored. One sentence each. */
   notices: string[];
   numInferenceSteps: number;
   guidanceScale: number;
-  device: DeviceName;
+  device: ResolvedDevice;
 }
 
 export interface GenerateOptions {
@@ -64,9 +85,244 @@ export interface GenerateOptions {
   onProgress?: ((progress: Progress) => void) | undefined;
 }
 
-export declare class FluxPipeline {
-  static load(options: FluxPipelineOptions): Promise<FluxPipeline>;
-  /** Throws InvalidRequestError, CancelledError. */
-  generate(params: GenerationParams, options?: GenerateOptions): Promise<GenerationResult>;
-  dispose(): Promise<void>;
+const defaultTrueCfgScale = 4;
+
+interface PipelineParts {
+  scheduler: FlowMatchEulerScheduler;
+  promptEncoder: PromptEncoder;
+  transformer: { config: FluxConfig; session: Session };
+  autoencoder: { config: AutoencoderConfig; session: Session };
+  defaults: GenerationDefaults;
+  device: ResolvedDevice;
+}
+
+export class FluxPipeline {
+  private readonly parts: PipelineParts;
+
+  private constructor(parts: PipelineParts) {
+    this.parts = parts;
+  }
+
+  /**
+   * Opens a model folder and loads its networks.
+   *
+   * @throws ModelInvalidError, WeightsInvalidError when the folder cannot be used.
+   * @throws EaselError `device_unavailable`.
+   */
+  static async load(options: FluxPipelineOptions): Promise<FluxPipeline> {
+    const { modelDir } = options;
+    refuseUnsupportedPrecision(options.precision);
+    const device = resolveDevice(options.device ?? "auto");
+    const session = { device, threads: options.threads ?? 0 };
+    checkModelIndex(modelDir);
+
+    const transformerDir = join(modelDir, "transformer");
+    const fluxConfig = parseFluxConfig(ConfigReader.read(transformerDir));
+    const autoencoderDir = join(modelDir, "vae");
+    const autoencoderConfig = parseAutoencoderConfig(ConfigReader.read(autoencoderDir));
+    if (fluxConfig.inChannels !== 4 * autoencoderConfig.latentChannels) {
+      throw new ModelInvalidError(
+        `The model's transformer takes ${fluxConfig.inChannels} channels, which is not four times its autoencoder's ` +
+          `${autoencoderConfig.latentChannels} latent channels.`,
+      );
+    }
+    const transformerGraph = fluxTransformer(fluxConfig, WeightSource.openFolder(transformerDir));
+    const decoderGraph = autoencoderDecoder(autoencoderConfig, WeightSource.openFolder(autoencoderDir));
+    return new FluxPipeline({
+      scheduler: FlowMatchEulerScheduler.fromConfig(
+        ConfigReader.read(join(modelDir, "scheduler"), "scheduler_config.json"),
+      ),
+      promptEncoder: await PromptEncoder.load(modelDir, session),
+      transformer: { config: fluxConfig, session: await Session.create(transformerGraph, session) },
+      autoencoder: { config: autoencoderConfig, session: await Session.create(decoderGraph, session) },
+      defaults: readGenerationDefaults(modelDir, fluxConfig),
+      device,
+    });
+  }
+
+  /**
+   * Draws `numImages` pictures, one after the other.
+   *
+   * @throws InvalidRequestError when the model cannot draw what is asked for.
+   * @throws CancelledError between two steps, when `signal` aborts.
+   */
+  async generate(params: GenerationParams, options: GenerateOptions = {}): Promise<GenerationResult> {
+    const { scheduler, promptEncoder, transformer, autoencoder, defaults } = this.parts;
+    const numInferenceSteps = params.numInferenceSteps ?? defaults.numInferenceSteps;
+    const guidanceScale = params.guidanceScale ?? defaults.guidanceScale;
+    const maxSequenceLength = params.maxSequenceLength ?? defaults.maxSequenceLength;
+    const trueCfgScale = params.trueCfgScale ?? (params.negativePrompt === undefined ? 1 : defaultTrueCfgScale);
+    const granularity = 2 * pixelsPerLatent(autoencoder.config);
+    const drawn = planDrawnSize(params, granularity, defaults.nativeSize);
+    const notices: string[] = this.settingsNotices(params, drawn);
+
+    // 1. Encode the prompt, and what to keep away from.
+    await stopIfCancelled(options.signal);
+    const prompt = await promptEncoder.encode(params.prompt, maxSequenceLength);
+    notices.push(...prompt.notices);
+    const negative =
+      params.negativePrompt !== undefined && trueCfgScale > 1
+        ? await promptEncoder.encode(params.negativePrompt, maxSequenceLength)
+        : undefined;
+
+    // 2. Lay out the tokens: their positions and the noise levels depend on the size alone.
+    const height = 2 * (drawn.height / granularity); // latents
+    const width = 2 * (drawn.width / granularity);
+    const tokens = (height / 2) * (width / 2);
+    const rope = this.ropeInputs(maxSequenceLength, height / 2, width / 2);
+    const guidance = transformer.config.guidanceEmbeds
+      ? { guidance: { data: timestepEmbedding(guidanceScale), dims: [1, timeEmbeddingDim] } }
+      : {};
+    const sigmas = scheduler.sigmas(numInferenceSteps, tokens);
+
+    const images: GeneratedImage[] = [];
+    for (let imageIndex = 0; imageIndex < params.numImages; imageIndex++) {
+      // 3. Draw the noise.
+      const seed = params.seed + imageIndex;
+      const { latentChannels } = autoencoder.config;
+      let latents = packLatents(drawNoise(seed, latentChannels, height, width), latentChannels, height, width);
+
+      // 4. Denoise: follow the velocity from noise (sigma 1) to picture (sigma 0).
+      for (let step = 0; step < numInferenceSteps; step++) {
+        await stopIfCancelled(options.signal);
+        const sigma = sigmas[step]!;
+        const velocityFor = async (text: EncodedPrompt): Promise<Float32Array> => {
+          const { velocity } = await transformer.session.run({
+            img: { data: latents, dims: [1, tokens, transformer.config.inChannels] },
+            txt: text.promptEmbeds,
+            pooled: text.pooledPromptEmbeds,
+            timestep: { data: timestepEmbedding(sigma), dims: [1, timeEmbeddingDim] },
+            ...guidance,
+            ...rope,
+          });
+          return velocity!.data;
+        };
+        let velocity = await velocityFor(prompt);
+        if (negative !== undefined) velocity = guide(await velocityFor(negative), velocity, trueCfgScale);
+        latents = scheduler.step(latents, velocity, sigma, sigmas[step + 1]!);
+        options.onProgress?.({ imageIndex, step: step + 1, steps: numInferenceSteps });
+      }
+
+      // 5. Decode into pixels.
+      await stopIfCancelled(options.signal);
+      const { scalingFactor, shiftFactor } = autoencoder.config;
+      const z = unpackLatents(latents, latentChannels, height, width).map(
+        (value) => value / scalingFactor + shiftFactor,
+      );
+      const { image } = await autoencoder.session.run({
+        latents: { data: z, dims: [1, latentChannels, height, width] },
+      });
+      let picture = toRgb(image!);
+
+      // 6. Enlarge or reduce what a small model drew at its own size.
+      if (picture.width !== params.width || picture.height !== params.height) {
+        picture = await resize(picture, params.width, params.height);
+      }
+      images.push({ ...picture, seed, drawnWidth: drawn.width, drawnHeight: drawn.height });
+    }
+    return { images, notices, numInferenceSteps, guidanceScale, device: this.parts.device };
+  }
+
+  /** Gives the networks' memory back; the pipeline cannot be used afterwards. */
+  async dispose(): Promise<void> {
+    const { promptEncoder, transformer, autoencoder } = this.parts;
+    await Promise.all([promptEncoder.dispose(), transformer.session.dispose(), autoencoder.session.dispose()]);
+  }
+
+  private ropeInputs(textLength: number, rows: number, columns: number): Record<string, HostTensor> {
+    const { axesDimsRope, attentionHeadDim } = this.parts.transformer.config;
+    const ids = Float32Array.of(...textIds(textLength), ...imageIds(rows, columns)); // [T+I, 3]
+    const { cos, sin } = ropeTable(ids, axesDimsRope);
+    const dims = [ids.length / 3, attentionHeadDim / 2];
+    return { pe_cos: { data: cos, dims }, pe_sin: { data: sin, dims } };
+  }
+
+  private settingsNotices(params: GenerationParams, drawn: Size): string[] {
+    const notices: string[] = [];
+    if (drawn.width !== params.width || drawn.height !== params.height) {
+      const verb = drawn.width * drawn.height < params.width * params.height ? "enlarged" : "reduced";
+      notices.push(
+        `This model draws ${drawn.width}x${drawn.height}; the picture was ${verb} to ${params.width}x${params.height}.`,
+      );
+    }
+    if (params.guidanceScale !== undefined && !this.parts.transformer.config.guidanceEmbeds) {
+      notices.push("This model takes no guidance scale; it was ignored.");
+    }
+    if (params.trueCfgScale !== undefined && params.trueCfgScale > 1 && params.negativePrompt === undefined) {
+      notices.push("The true CFG scale was ignored: it needs a negative prompt.");
+    }
+    if (params.negativePrompt !== undefined && params.trueCfgScale !== undefined && params.trueCfgScale <= 1) {
+      notices.push("The negative prompt was ignored: it needs a true CFG scale above 1.");
+    }
+    return notices;
+  }
+}
+
+interface Size {
+  width: number;
+  height: number;
+}
+
+/**
+ * The size to draw at for a request: itself, unless the model has one native size; then the nearest shape whose short side
+ * is the native size.
+ *
+ * @throws InvalidRequestError when a side is not a multiple of `granularity`, the pixels of one token.
+ */
+export function planDrawnSize(asked: Size, granularity: number, nativeSize: number | undefined): Size {
+  if (nativeSize === undefined) {
+    for (const side of [asked.width, asked.height]) {
+      if (side % granularity !== 0 || side < granularity) {
+        throw new InvalidRequestError(
+          "size",
+          `The size ${asked.width}x${asked.height} cannot be drawn: this model needs multiples of ${granularity} pixels.`,
+        );
+      }
+    }
+    return { width: asked.width, height: asked.height };
+  }
+  const scale = nativeSize / Math.min(asked.width, asked.height);
+  const snap = (side: number) => Math.max(1, Math.round((side * scale) / granularity)) * granularity;
+  return { width: snap(asked.width), height: snap(asked.height) };
+}
+
+/** negative + scale · (positive − negative) (Ho & Salimans 2022), rounded to float32 at each operation as torch does. */
+function guide(negative: Float32Array, positive: Float32Array, scale: number): Float32Array {
+  return positive.map((value, i) => {
+    const base = negative[i]!;
+    return base + Math.fround(scale * Math.fround(value - base));
+  });
+}
+
+/** image [1, 3, H, W] in −1…1 → 8-bit pixels */
+function toRgb(image: HostTensor<Float32Array>): RgbImage {
+  const [, , height, width] = image.dims as [number, number, number, number];
+  const plane = height * width;
+  const pixels = new Uint8Array(3 * plane);
+  for (let channel = 0; channel < 3; channel++) {
+    for (let i = 0; i < plane; i++) {
+      const value = image.data[channel * plane + i]! / 2 + 0.5;
+      pixels[3 * i + channel] = Math.round(Math.min(1, Math.max(0, value)) * 255);
+    }
+  }
+  return { width, height, pixels };
+}
+
+/** Lets messages in (a network's run blocks the event loop), then stops if one of them was a cancellation. */
+async function stopIfCancelled(signal: AbortSignal | undefined): Promise<void> {
+  await new Promise((resolve) => setImmediate(resolve));
+  if (signal?.aborted === true) throw new CancelledError();
+}
+
+function refuseUnsupportedPrecision(precision: Precision | undefined): void {
+  if (precision === undefined || precision === "fp32") return;
+  throw new EaselError("invalid_request", `The precision "${precision}" is not available yet; use fp32.`, {
+    param: "precision",
+  });
+}
+
+/** @throws ModelInvalidError when the folder is not a FLUX model in the diffusers layout. */
+function checkModelIndex(modelDir: string): void {
+  if (!existsSync(modelDir)) throw new ModelInvalidError("The model's folder does not exist.");
+  ConfigReader.readFile(join(modelDir, "model_index.json")).oneOf("_class_name", ["FluxPipeline"]);
 }

@@ -1,0 +1,101 @@
+/** A prompt → what conditions the transformer: T5's states for every token, and CLIP's summary in one vector. */
+import { join } from "node:path";
+import type { HostTensor, SessionOptions } from "../onnx/session.ts";
+import { Session } from "../onnx/session.ts";
+import { ConfigReader } from "../models/config-reader.ts";
+import {
+  type ClipTextConfig,
+  clipTextEncoder,
+  parseClipTextConfig,
+  pooledPosition,
+} from "../models/clip-text-encoder.ts";
+import { parseT5Config, relativePositionBuckets, type T5Config, t5Encoder } from "../models/t5-encoder.ts";
+import { ClipTokenizer } from "../tokenizers/clip-tokenizer.ts";
+import { T5Tokenizer } from "../tokenizers/t5-tokenizer.ts";
+import { WeightSource } from "../weights/weight-source.ts";
+
+export interface EncodedPrompt {
+  /** [1, T, joint attention dim], T the maximum sequence length: padding is part of what FLUX reads. */
+  promptEmbeds: HostTensor<Float32Array>;
+  /** [1, pooled projection dim] */
+  pooledPromptEmbeds: HostTensor<Float32Array>;
+  /** What the user must be told. */
+  notices: string[];
+}
+
+export class PromptEncoder {
+  private readonly clip: { tokenizer: ClipTokenizer; config: ClipTextConfig; session: Session };
+  private readonly t5: { tokenizer: T5Tokenizer; config: T5Config; session: Session };
+
+  private constructor(clip: PromptEncoder["clip"], t5: PromptEncoder["t5"]) {
+    this.clip = clip;
+    this.t5 = t5;
+  }
+
+  /** @throws ModelInvalidError, WeightsInvalidError when a tokenizer or a text encoder cannot be used. */
+  static async load(modelDir: string, options: SessionOptions): Promise<PromptEncoder> {
+    const clipDir = join(modelDir, "text_encoder");
+    const clipConfig = parseClipTextConfig(ConfigReader.read(clipDir));
+    const t5Dir = join(modelDir, "text_encoder_2");
+    const t5Config = parseT5Config(ConfigReader.read(t5Dir));
+    const clip = {
+      tokenizer: ClipTokenizer.load(join(modelDir, "tokenizer")),
+      config: clipConfig,
+      session: await Session.create(clipTextEncoder(clipConfig, WeightSource.openFolder(clipDir)), options),
+    };
+    const t5 = {
+      tokenizer: T5Tokenizer.load(join(modelDir, "tokenizer_2")),
+      config: t5Config,
+      session: await Session.create(t5Encoder(t5Config, WeightSource.openFolder(t5Dir)), options),
+    };
+    return new PromptEncoder(clip, t5);
+  }
+
+  async encode(prompt: string, maxSequenceLength: number): Promise<EncodedPrompt> {
+    const { pooledPromptEmbeds, truncated: clipTruncated, length } = await this.encodeClip(prompt);
+    const { promptEmbeds, truncated: t5Truncated } = await this.encodeT5(prompt, maxSequenceLength);
+    const notices: string[] = [];
+    if (t5Truncated) {
+      notices.push(`The prompt is longer than the ${maxSequenceLength} tokens that are read; its end was ignored.`);
+    } else if (clipTruncated) {
+      notices.push(
+        `The prompt is longer than the ${length} tokens that its summary (CLIP) takes in; T5 reads all of it.`,
+      );
+    }
+    return { promptEmbeds, pooledPromptEmbeds, notices };
+  }
+
+  async dispose(): Promise<void> {
+    await Promise.all([this.clip.session.dispose(), this.t5.session.dispose()]);
+  }
+
+  private async encodeClip(prompt: string) {
+    const { tokenizer, config, session } = this.clip;
+    const length = Math.min(tokenizer.modelMaxLength, config.maxPositionEmbeddings);
+    const { ids, truncated } = tokenizer.encode(prompt, length);
+    const { last_hidden_state: states } = await session.run({
+      input_ids: int64Tensor(ids, [1, length]),
+      position_ids: int64Tensor(ids.keys(), [length]),
+    });
+    const start = pooledPosition(ids, config) * config.hiddenSize;
+    const pooled = states!.data.slice(start, start + config.hiddenSize);
+    return { pooledPromptEmbeds: { data: pooled, dims: [1, config.hiddenSize] }, truncated, length };
+  }
+
+  private async encodeT5(prompt: string, maxSequenceLength: number) {
+    const { tokenizer, config, session } = this.t5;
+    const { ids, truncated } = tokenizer.encode(prompt, maxSequenceLength);
+    const { last_hidden_state: promptEmbeds } = await session.run({
+      input_ids: int64Tensor(ids, [1, maxSequenceLength]),
+      relative_buckets: {
+        data: relativePositionBuckets(maxSequenceLength, config),
+        dims: [maxSequenceLength, maxSequenceLength],
+      },
+    });
+    return { promptEmbeds: promptEmbeds!, truncated };
+  }
+}
+
+function int64Tensor(values: Iterable<number>, dims: readonly number[]): HostTensor<BigInt64Array> {
+  return { data: BigInt64Array.from([...values], BigInt), dims };
+}
