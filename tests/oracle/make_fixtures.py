@@ -353,7 +353,7 @@ def make_sigmas() -> None:
 
 def make_noise() -> None:
     """noise.safetensors: "seed/length" → torch.randn(length) of a fresh CPU generator; "seed/CxHxW" likewise, as
-    diffusers draws latents of that shape."""
+    diffusers draws latents of that shape. packed-latents.safetensors: the same latents before and after packing."""
     tensors = {}
     lengths = [1, 2, 3, 7, 8, 15, 16, 17, 24, 31, 32, 33, 100, 625, 1000, 4096]
     seeds = [0, 1, 42, 5489, 2**31, 2**32 - 1, 2**32, 2**32 + 1, 2**53 - 1]
@@ -366,6 +366,10 @@ def make_noise() -> None:
         name = f"{seed}/" + "x".join(map(str, shape))
         tensors[name] = torch.randn((1, *shape), generator=generator, dtype=torch.float32)
     save_file(tensors, str(FIXTURES / "noise.safetensors"))
+
+    latents = torch.randn(1, 3, 6, 8, generator=torch.Generator().manual_seed(1))
+    packed = FluxPipeline._pack_latents(latents, 1, 3, 6, 8)
+    save_file({"latents": latents, "packed": packed}, str(FIXTURES / "packed-latents.safetensors"))
 
 
 def write_json(path: Path, items: list) -> None:
