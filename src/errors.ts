@@ -27,6 +27,8 @@ export type ErrorCode = keyof typeof errorCodes;
 export interface EaselErrorOptions {
   /** The request's field that is at fault, by its name on the wire. */
   param?: string | undefined;
+  /** When it is worth trying again. */
+  retryAfterSeconds?: number | undefined;
   cause?: unknown;
 }
 
@@ -35,11 +37,13 @@ export class EaselError extends Error {
   override readonly name: string = "EaselError";
   readonly code: ErrorCode;
   readonly param: string | undefined;
+  readonly retryAfterSeconds: number | undefined;
 
   constructor(code: ErrorCode, message: string, options: EaselErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.param = options.param;
+    this.retryAfterSeconds = options.retryAfterSeconds;
   }
 }
 
@@ -88,11 +92,15 @@ export interface SerializedError {
   code: ErrorCode;
   message: string;
   param?: string | undefined;
+  retryAfterSeconds?: number | undefined;
 }
 
 /** `error` as plain data; anything that is not an `EaselError` becomes `internal`. */
 export function serializeError(error: unknown): SerializedError {
-  if (error instanceof EaselError) return { code: error.code, message: error.message, param: error.param };
+  if (error instanceof EaselError) {
+    const { code, message, param, retryAfterSeconds } = error;
+    return { code, message, param, retryAfterSeconds };
+  }
   const message = error instanceof Error ? error.message : String(error);
   return { code: "internal", message: `Easel met an unexpected fault: ${firstLine(message)}` };
 }
@@ -101,7 +109,7 @@ export function serializeError(error: unknown): SerializedError {
 export function deserializeError(error: SerializedError): EaselError {
   return error.code === "cancelled"
     ? new CancelledError(error.message)
-    : new EaselError(error.code, error.message, { param: error.param });
+    : new EaselError(error.code, error.message, error);
 }
 
 function firstLine(text: string): string {

@@ -1,0 +1,103 @@
+/**
+ * The configuration: every setting, its environment variable, its default and its limits.
+ *
+ * Only the command line calls `loadConfig`; everything below it takes options. `docs/configuration.md` lists the same
+ * settings, and a test keeps the two in step.
+ */
+import { homedir } from "node:os";
+import { join, resolve } from "node:path";
+import { z } from "zod";
+import { EaselError } from "./errors.ts";
+import { deviceNames } from "./onnx/devices.ts";
+
+const wholeNumber = (min: number, max: number) => z.coerce.number().int().min(min).max(max);
+
+/** Pixels; pictures are made of 16-pixel cells. */
+const side = () => z.coerce.number().int().min(16).max(8192).multipleOf(16);
+
+const setting = <T extends z.ZodType>(env: string, description: string, schema: T) => schema.meta({ env, description });
+
+/** The schema of the configuration; each field's metadata names its environment variable. */
+export const configSchema = z.object({
+  home: setting("EASEL_HOME", "Folder of the database and of installed models.", z.string().min(1)),
+  apiKey: setting(
+    "EASEL_API_KEY",
+    "The API key to store at the first start, instead of a generated one.",
+    z
+      .string()
+      .regex(/^[\x21-\x7e]+$/, "must be printable ASCII without spaces")
+      .optional(),
+  ),
+  host: setting("EASEL_HOST", "Address to listen on.", z.string().min(1).default("127.0.0.1")),
+  port: setting("EASEL_PORT", "Port to listen on; 0 takes a free one.", wholeNumber(0, 65535).default(8080)),
+  model: setting("EASEL_MODEL", "The model for requests that name none.", z.string().min(1).default("easel-sketch")),
+  device: setting("EASEL_DEVICE", "Where networks run.", z.enum(deviceNames).default("auto")),
+  precision: setting("EASEL_PRECISION", "Number format of networks.", z.enum(["fp32"]).default("fp32")),
+  threads: setting("EASEL_THREADS", "CPU threads for networks; all cores when unset.", wholeNumber(1, 1024).optional()),
+  queueBound: setting(
+    "EASEL_QUEUE_BOUND",
+    "Generations that may wait; one more is refused with `queue_full`.",
+    wholeNumber(0, 10_000).default(16),
+  ),
+  bodyLimitBytes: setting(
+    "EASEL_BODY_LIMIT_BYTES",
+    "Largest accepted request body.",
+    wholeNumber(1024, 2 ** 30).default(1024 * 1024),
+  ),
+  maxImages: setting("EASEL_MAX_IMAGES", "Largest `n` of a request.", wholeNumber(1, 100).default(10)),
+  minSide: setting("EASEL_MIN_SIDE", "Smallest width or height, in pixels.", side().default(16)),
+  maxSide: setting("EASEL_MAX_SIDE", "Largest width or height, in pixels.", side().default(2048)),
+  logLevel: setting(
+    "EASEL_LOG_LEVEL",
+    "How much the server logs, as JSON lines on stderr.",
+    z.enum(["silent", "error", "warn", "info", "debug"]).default("info"),
+  ),
+  debug: setting(
+    "EASEL_DEBUG",
+    "`1` shows stack traces and the native libraries' own messages.",
+    z.stringbool().default(false),
+  ),
+});
+
+export type Config = z.infer<typeof configSchema>;
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/**
+ * The configuration from environment variables, with `overrides` (command-line flags) taking precedence.
+ * An empty variable counts as unset. Throws `invalid_request` naming the variable whose value cannot be used.
+ */
+export function loadConfig(env: Environment, overrides: Partial<Config> = {}): Config {
+  const values: Record<string, unknown> = { home: defaultHome(env) };
+  for (const [name, variable] of environmentVariables()) {
+    if (env[variable]) values[name] = env[variable];
+  }
+  for (const [name, value] of Object.entries(overrides)) {
+    if (value !== undefined) values[name] = value;
+  }
+
+  const parsed = configSchema.safeParse(values);
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    const name = String(issue?.path[0]);
+    const source = Object.hasOwn(overrides, name) ? `--${name}` : (environmentVariables().get(name) ?? name);
+    throw new EaselError("invalid_request", `${source} cannot be "${String(values[name])}": ${issue?.message}.`, {
+      param: source,
+    });
+  }
+  const config = parsed.data;
+  if (config.minSide > config.maxSide) {
+    throw new EaselError("invalid_request", "EASEL_MIN_SIDE must not be larger than EASEL_MAX_SIDE.");
+  }
+  return { ...config, home: resolve(config.home) };
+}
+
+/** Setting name → environment variable. */
+export function environmentVariables(): Map<string, string> {
+  return new Map(
+    Object.entries(configSchema.shape).map(([name, schema]) => [name, String(schema.meta()?.["env"] ?? name)]),
+  );
+}
+
+function defaultHome(env: Environment): string {
+  return join(env["XDG_DATA_HOME"] || join(homedir(), ".local", "share"), "easel");
+}

@@ -1,0 +1,129 @@
+/** The one way to have a picture drawn: submit a request, watch it, cancel it. Knows nothing of HTTP or terminals. */
+import { randomInt, randomUUID } from "node:crypto";
+import { CancelledError, InvalidRequestError } from "../errors.ts";
+import type { FluxPipelineOptions, GenerationParams, Progress } from "../pipelines/flux-pipeline.ts";
+import { EngineHost, type EngineHostOptions } from "./engine-host.ts";
+import type { GenerationJob, JobResult } from "./engine-messages.ts";
+import { EventLog } from "./event-log.ts";
+import { GenerationQueue } from "./generation-queue.ts";
+import type { GenerationRequest } from "./generation-request.ts";
+import type { CatalogModel, ModelCatalog } from "./model-catalog.ts";
+
+export interface EngineOptions extends Omit<FluxPipelineOptions, "modelDir">, EngineHostOptions {
+  catalog: ModelCatalog;
+  /** Generations that may wait behind the one being drawn. Default 16. */
+  queueBound?: number | undefined;
+}
+
+/** What happens to a generation, in this order; `queued` comes again whenever it moves up. */
+export type GenerationEvent =
+  /** `ahead`: generations to be drawn before this one. */
+  { type: "queued"; ahead: number } | { type: "started" } | ({ type: "progress" } & Progress);
+
+export interface GenerationOutput extends JobResult {
+  model: string;
+}
+
+/** A generation that was accepted. */
+export interface Generation {
+  readonly id: string;
+  /** Everything that happened so far and then what happens, until the result is settled. Any number may watch. */
+  readonly events: AsyncIterable<GenerationEvent>;
+  /** Rejects with an `EaselError`: what the pipeline refused, `cancelled`, `engine_crashed`. */
+  readonly result: Promise<GenerationOutput>;
+  cancel(): void;
+}
+
+export class Engine {
+  readonly catalog: ModelCatalog;
+  readonly #pipeline: Omit<FluxPipelineOptions, "modelDir">;
+  readonly #queue: GenerationQueue;
+  readonly #host: EngineHost;
+  readonly #closing = new AbortController();
+
+  private constructor({ catalog, queueBound = 16, device, precision, threads, ...host }: EngineOptions) {
+    this.catalog = catalog;
+    this.#pipeline = { device, precision, threads };
+    this.#queue = new GenerationQueue(queueBound);
+    this.#host = new EngineHost(host);
+  }
+
+  /** An engine whose process is starting; requests may be submitted at once. */
+  static start(options: EngineOptions): Engine {
+    const engine = new Engine(options);
+    engine.#host.start();
+    return engine;
+  }
+
+  /** The engine process's id, while one is running. */
+  get processId(): number | undefined {
+    return this.#host.pid;
+  }
+
+  /**
+   * Accepts a request into the queue. Throws when it cannot be accepted: `model_not_found`, `model_invalid`,
+   * `invalid_request`, `queue_full`; what goes wrong later rejects the generation's `result`.
+   */
+  async submit(request: GenerationRequest, { signal }: { signal?: AbortSignal } = {}): Promise<Generation> {
+    const model = await this.catalog.resolve(request.model);
+    const job: GenerationJob = {
+      pipeline: { ...this.#pipeline, modelDir: model.folder },
+      model: model.name,
+      params: generationParams(request, model),
+    };
+
+    const cancelling = new AbortController();
+    const abort = AbortSignal.any([cancelling.signal, this.#closing.signal, ...(signal ? [signal] : [])]);
+    if (abort.aborted) throw cancelledError(abort);
+
+    const events = new EventLog<GenerationEvent>();
+    const { promise, resolve, reject } = Promise.withResolvers<GenerationOutput>();
+    // A caller may watch the events only; a failure is then no unhandled rejection.
+    promise.catch(() => {}).finally(() => events.end());
+    // The caller is answered at once; the queue goes on when the process has really stopped.
+    abort.addEventListener("abort", () => reject(cancelledError(abort)), { once: true });
+
+    this.#queue.enqueue({
+      signal: abort,
+      onWaiting: (ahead) => events.push({ type: "queued", ahead }),
+      run: async () => {
+        events.push({ type: "started" });
+        try {
+          const onProgress = (progress: Progress) => events.push({ type: "progress", ...progress });
+          resolve({ model: model.name, ...(await this.#host.run(job, { signal: abort, onProgress })) });
+        } catch (error) {
+          reject(error);
+        }
+      },
+    });
+    return { id: randomUUID(), events, result: promise, cancel: () => cancelling.abort() };
+  }
+
+  /** Cancels everything that waits or runs and ends the process. */
+  async close(): Promise<void> {
+    this.#closing.abort(new CancelledError("The generation was cancelled because Easel is shutting down."));
+    await this.#host.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+/** The request with its gaps filled: the model's native size, one image, a random seed. */
+function generationParams(request: GenerationRequest, model: CatalogModel): GenerationParams {
+  const { model: _, size, numImages = 1, ...rest } = request;
+  // 32 bits: all that a Mersenne Twister takes as its seed, and short enough to be typed again.
+  const seed = request.seed ?? randomInt(2 ** 32);
+  if (!Number.isSafeInteger(seed + numImages - 1)) {
+    throw new InvalidRequestError(
+      "seed",
+      `seed must be at most ${Number.MAX_SAFE_INTEGER} for the last image too; image i of n takes seed + i.`,
+    );
+  }
+  return { ...rest, ...(size ?? model.nativeSize), seed, numImages };
+}
+
+function cancelledError(signal: AbortSignal): CancelledError {
+  return signal.reason instanceof CancelledError ? signal.reason : new CancelledError();
+}

@@ -1,0 +1,111 @@
+/**
+ * What may be asked for: one schema per field, used by the HTTP routes (under the wire's names) and by the command line
+ * (under the flags' names), so that both accept the same values and refuse the others in the same words.
+ */
+import { z } from "zod";
+import { EaselError } from "../errors.ts";
+import type { GenerationParams } from "../pipelines/flux-pipeline.ts";
+
+export interface PictureSize {
+  width: number;
+  height: number;
+}
+
+/** What to draw with which model. Omitted values take the model's defaults; an omitted seed is drawn at random. */
+export interface GenerationRequest extends Omit<GenerationParams, "width" | "height" | "seed" | "numImages"> {
+  /** A name of the model catalog; never a path. */
+  model: string;
+  size?: PictureSize | undefined;
+  seed?: number | undefined;
+  numImages?: number | undefined;
+}
+
+export interface RequestLimits {
+  /** Images per request. */
+  maxImages: number;
+  /** Bounds of width and height, in pixels. */
+  minSide: number;
+  maxSide: number;
+}
+
+export const maxPromptLength = 32_000;
+export const maxSteps = 150;
+
+/**
+ * Schemas of the fields of a request. Their messages continue a sentence that begins with the field's name;
+ * `invalidRequest` puts the two together.
+ */
+export function requestFields(limits: RequestLimits) {
+  return {
+    prompt: text().refine((value) => value.trim() !== "", { error: "must not be empty; describe the picture in words" }),
+    negativePrompt: text(),
+    model: z.string({ error: must("be the name of a model") }).min(1, { error: must("be the name of a model") }),
+    size: size(limits),
+    numImages: wholeNumber(1, limits.maxImages),
+    seed: wholeNumber(0, Number.MAX_SAFE_INTEGER),
+    numInferenceSteps: wholeNumber(1, maxSteps),
+    guidanceScale: number(0, 100),
+    trueCfgScale: number(0, 100),
+    maxSequenceLength: wholeNumber(1, 512),
+  };
+}
+
+/** The first issue of a failed parse as one sentence that begins with the field's name. */
+export function invalidRequest(issues: readonly { path: readonly PropertyKey[]; message: string }[]): EaselError {
+  const [issue] = issues;
+  const param = issue?.path.map(String).join(".") || undefined;
+  return new EaselError("invalid_request", `${param ?? "The request"} ${issue?.message ?? "is invalid"}.`, { param });
+}
+
+/** A message for a schema: what the value must be, and what it was instead. */
+export function must(requirement: string): (issue: { input?: unknown }) => string {
+  return ({ input }) => (input === undefined ? "is required" : `must ${requirement}, not ${show(input)}`);
+}
+
+function text() {
+  return z
+    .string({ error: must("be a text") })
+    .max(maxPromptLength, {
+      error: ({ input }) => `must have at most ${maxPromptLength} characters, but has ${String(input).length}`,
+    })
+    .refine((value) => !value.includes("\0"), { error: "must not contain null bytes" })
+    .refine((value) => value.isWellFormed(), { error: "must be well-formed Unicode, without lone surrogates" });
+}
+
+function wholeNumber(min: number, max: number) {
+  const error = must(`be a whole number from ${min} to ${max}`);
+  return z.number({ error }).int({ error }).min(min, { error }).max(max, { error });
+}
+
+function number(min: number, max: number) {
+  const error = must(`be a number from ${min} to ${max}`);
+  return z.number({ error }).min(min, { error }).max(max, { error });
+}
+
+/** "512x512" as width and height; "auto" as undefined, which stands for the model's own size. */
+function size({ minSide, maxSide }: RequestLimits) {
+  const shape = 'be "auto" or WIDTHxHEIGHT in pixels, such as 512x512';
+  return z.string({ error: must(shape) }).transform((value, context): PictureSize | undefined => {
+    if (value === "auto") return undefined;
+    const refuse = (message: string) => {
+      context.issues.push({ code: "custom", input: value, message });
+      return z.NEVER;
+    };
+    const sides = /^(\d{1,6})x(\d{1,6})$/.exec(value);
+    if (!sides) return refuse(must(shape)({ input: value }));
+    const [width, height] = [Number(sides[1]), Number(sides[2])];
+    if (Math.min(width, height) < minSide || Math.max(width, height) > maxSide) {
+      return refuse(`must have sides from ${minSide} to ${maxSide} pixels, not ${width}x${height}`);
+    }
+    if (width % 16 !== 0 || height % 16 !== 0) {
+      const nearest = [width, height].map((side) => Math.min(maxSide, Math.max(minSide, Math.round(side / 16) * 16)));
+      return refuse(`must have sides that are multiples of 16, such as ${nearest.join("x")}, not ${width}x${height}`);
+    }
+    return { width, height };
+  });
+}
+
+function show(value: unknown): string {
+  const json = JSON.stringify(value) ?? typeof value;
+  return json.length > 60 ? `${json.slice(0, 57)}...` : json;
+}

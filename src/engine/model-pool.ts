@@ -1,0 +1,23 @@
+/** Keeps the pipeline that was used last, so that the next request with the same model starts at once. */
+import { FluxPipeline, type FluxPipelineOptions } from "../pipelines/flux-pipeline.ts";
+
+export class ModelPool {
+  #key: string | undefined;
+  #pipeline: FluxPipeline | undefined;
+
+  /** The pipeline for `options`: the loaded one, or a fresh one after the loaded one has given its memory back. */
+  async get(options: FluxPipelineOptions): Promise<FluxPipeline> {
+    const key = JSON.stringify(options);
+    if (this.#pipeline && this.#key === key) return this.#pipeline;
+    await this.clear();
+    this.#pipeline = await FluxPipeline.load(options);
+    this.#key = key;
+    return this.#pipeline;
+  }
+
+  async clear(): Promise<void> {
+    const pipeline = this.#pipeline;
+    this.#pipeline = undefined;
+    await pipeline?.dispose();
+  }
+}

@@ -1,0 +1,83 @@
+/** The HTTP server, put together. */
+import { randomUUID } from "node:crypto";
+import type { Socket } from "node:net";
+import fastify, { type FastifyInstance } from "fastify";
+import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from "fastify-type-provider-zod";
+import type { Engine } from "../engine/engine.ts";
+import type { RequestLimits } from "../engine/generation-request.ts";
+import { EaselError } from "../errors.ts";
+import type { KeyStore } from "../store/keys.ts";
+import { requireKey } from "./auth.ts";
+import { errorBody, sendError } from "./error-response.ts";
+import { healthRoutes } from "./routes/health.ts";
+import { imageRoutes } from "./routes/images.ts";
+import { modelRoutes } from "./routes/models.ts";
+
+export interface AppOptions {
+  engine: Engine;
+  keys: KeyStore;
+  /** The model of requests that name none. */
+  defaultModel: string;
+  limits: RequestLimits;
+  bodyLimitBytes: number;
+  log: { level: string; stream: { write(line: string): void } };
+}
+
+/** A server that is ready to listen. Closing it leaves the engine and the database to their owner. */
+export function createApp(options: AppOptions): FastifyInstance {
+  const app = fastify({
+    bodyLimit: options.bodyLimitBytes,
+    logger: options.log,
+    // One line per request is written below, without query or headers; prompts and keys never reach the log.
+    disableRequestLogging: true,
+    genReqId: () => `req_${randomUUID()}`,
+    routerOptions: { ignoreTrailingSlash: true },
+    rewriteUrl: ({ url }) => normalizeUrl(url ?? "/"),
+    // A connection kept alive across a shutdown gets its answer in the usual shape.
+    return503OnClosing: false,
+    frameworkErrors: (error, _request, reply) => sendError(reply, error),
+    clientErrorHandler: refuseMalformedHttp,
+  }).withTypeProvider<ZodTypeProvider>();
+  app.setValidatorCompiler(validatorCompiler);
+  app.setSerializerCompiler(serializerCompiler);
+
+  app.addHook("onRequest", async (request, reply) => {
+    reply.header("x-request-id", request.id);
+  });
+  app.addHook("onResponse", async (request, reply) => {
+    const { method, routeOptions } = request;
+    const durationMs = Math.round(reply.elapsedTime);
+    request.log.info({ method, route: routeOptions.url, status: reply.statusCode, durationMs }, "answered");
+  });
+  app.setErrorHandler((error, _request, reply) => sendError(reply, error));
+  app.setNotFoundHandler(({ method, url }, reply) => {
+    const path = url.split("?", 1)[0]?.slice(0, 100);
+    return sendError(reply, new EaselError("not_found", `There is no ${method} ${path}; see docs/api.md.`));
+  });
+
+  const api = async (scope: FastifyInstance) => {
+    scope.addHook("onRequest", requireKey(options.keys));
+    await scope.register(imageRoutes, options);
+    await scope.register(modelRoutes, { catalog: options.engine.catalog });
+  };
+  void app.register(healthRoutes);
+  void app.register(api);
+  void app.register(api, { prefix: "/v1" });
+  return app;
+}
+
+/** Mends what clients make of their base URL: `//models`, `/v1/v1/images/generations`. */
+function normalizeUrl(url: string): string {
+  const [path = "/", ...query] = url.split("?");
+  const mended = path.replaceAll(/\/{2,}/g, "/").replace(/^(\/v1)+(?=\/|$)/, "/v1");
+  return [mended, ...query].join("?");
+}
+
+function refuseMalformedHttp(_error: Error, socket: Socket): void {
+  if (!socket.writable) return;
+  const body = JSON.stringify(errorBody(new EaselError("invalid_request", "This is not a well-formed HTTP request.")));
+  socket.end(
+    `HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n` +
+      `Connection: close\r\n\r\n${body}`,
+  );
+}
