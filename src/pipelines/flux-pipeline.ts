@@ -231,7 +231,7 @@ export class FluxPipeline {
 
   private ropeInputs(textLength: number, rows: number, columns: number): Record<string, HostTensor> {
     const { axesDimsRope, attentionHeadDim } = this.parts.transformer.config;
-    const ids = Float32Array.of(...textIds(textLength), ...imageIds(rows, columns)); // [T+I, 3]
+    const ids = concatenate(textIds(textLength), imageIds(rows, columns)); // [T+I, 3]
     const { cos, sin } = ropeTable(ids, axesDimsRope);
     const dims = [ids.length / 3, attentionHeadDim / 2];
     return { pe_cos: { data: cos, dims }, pe_sin: { data: sin, dims } };
@@ -284,6 +284,13 @@ export function planDrawnSize(asked: Size, granularity: number, nativeSize: numb
   const scale = nativeSize / Math.min(asked.width, asked.height);
   const snap = (side: number) => Math.max(1, Math.round((side * scale) / granularity)) * granularity;
   return { width: snap(asked.width), height: snap(asked.height) };
+}
+
+function concatenate(a: Float32Array, b: Float32Array): Float32Array {
+  const joined = new Float32Array(a.length + b.length);
+  joined.set(a);
+  joined.set(b, a.length);
+  return joined;
 }
 
 /** negative + scale · (positive − negative) (Ho & Salimans 2022), rounded to float32 at each operation as torch does. */
