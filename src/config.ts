@@ -10,12 +10,24 @@ import { z } from "zod";
 import { EaselError } from "./errors.ts";
 import { deviceNames } from "./onnx/devices.ts";
 
-const wholeNumber = (min: number, max: number) => z.coerce.number().int().min(min).max(max);
+function wholeNumber(min: number, max: number) {
+  const error = `must be a whole number from ${min} to ${max}`;
+  return z.coerce.number({ error }).int({ error }).min(min, { error }).max(max, { error });
+}
 
 /** Pixels; pictures are made of 16-pixel cells. */
-const side = () => z.coerce.number().int().min(16).max(8192).multipleOf(16);
+function side() {
+  const error = "must be a multiple of 16 from 16 to 8192";
+  return z.coerce.number({ error }).int({ error }).min(16, { error }).max(8192, { error }).multipleOf(16, { error });
+}
 
-const setting = <T extends z.ZodType>(env: string, description: string, schema: T) => schema.meta({ env, description });
+function oneOf<const T extends readonly string[]>(values: T, remark = "") {
+  return z.enum(values, { error: `must be ${values.join(", ")}${remark}` });
+}
+
+function setting<T extends z.ZodType>(env: string, description: string, schema: T): T {
+  return schema.meta({ env, description });
+}
 
 /** The schema of the configuration; each field's metadata names its environment variable. */
 export const configSchema = z.object({
@@ -25,15 +37,23 @@ export const configSchema = z.object({
     "The API key to store at the first start, instead of a generated one.",
     z
       .string()
-      .regex(/^[\x21-\x7e]+$/, "must be printable ASCII without spaces")
+      .regex(/^[\x21-\x7e]+$/, { error: "must be printable ASCII without spaces" })
       .optional(),
   ),
   host: setting("EASEL_HOST", "Address to listen on.", z.string().min(1).default("127.0.0.1")),
   port: setting("EASEL_PORT", "Port to listen on; 0 takes a free one.", wholeNumber(0, 65535).default(8080)),
   model: setting("EASEL_MODEL", "The model for requests that name none.", z.string().min(1).default("easel-sketch")),
-  device: setting("EASEL_DEVICE", "Where networks run.", z.enum(deviceNames).default("auto")),
-  precision: setting("EASEL_PRECISION", "Number format of networks.", z.enum(["fp32"]).default("fp32")),
-  threads: setting("EASEL_THREADS", "CPU threads for networks; all cores when unset.", wholeNumber(1, 1024).optional()),
+  device: setting("EASEL_DEVICE", "Where networks run.", oneOf(deviceNames).default("auto")),
+  precision: setting(
+    "EASEL_PRECISION",
+    "Number format of networks.",
+    oneOf(["fp32"], ", the only precision for now").default("fp32"),
+  ),
+  threads: setting(
+    "EASEL_THREADS",
+    "CPU threads for networks; all cores when unset or 0.",
+    wholeNumber(0, 1024).optional(),
+  ),
   queueBound: setting(
     "EASEL_QUEUE_BOUND",
     "Generations that may wait; one more is refused with `queue_full`.",
@@ -50,23 +70,25 @@ export const configSchema = z.object({
   logLevel: setting(
     "EASEL_LOG_LEVEL",
     "How much the server logs, as JSON lines on stderr.",
-    z.enum(["silent", "error", "warn", "info", "debug"]).default("info"),
+    oneOf(["silent", "error", "warn", "info", "debug"]).default("info"),
   ),
   debug: setting(
     "EASEL_DEBUG",
     "`1` shows stack traces and the native libraries' own messages.",
-    z.stringbool().default(false),
+    z.stringbool({ error: "must be 1 or 0" }).default(false),
   ),
 });
 
 export type Config = z.infer<typeof configSchema>;
+/** Values as they were typed; the schema converts them. */
+type Overrides = { [Name in keyof Config]?: unknown };
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
  * The configuration from environment variables, with `overrides` (command-line flags) taking precedence.
  * An empty variable counts as unset. Throws `invalid_request` naming the variable whose value cannot be used.
  */
-export function loadConfig(env: Environment, overrides: Partial<Config> = {}): Config {
+export function loadConfig(env: Environment, overrides: Overrides = {}): Config {
   const values: Record<string, unknown> = { home: defaultHome(env) };
   for (const [name, variable] of environmentVariables()) {
     if (env[variable]) values[name] = env[variable];
@@ -80,9 +102,9 @@ export function loadConfig(env: Environment, overrides: Partial<Config> = {}): C
     const [issue] = parsed.error.issues;
     const name = String(issue?.path[0]);
     const source = Object.hasOwn(overrides, name) ? `--${name}` : (environmentVariables().get(name) ?? name);
-    throw new EaselError("invalid_request", `${source} cannot be "${String(values[name])}": ${issue?.message}.`, {
-      param: source,
-    });
+    // A key that cannot be used must not end up on a screen or in a log.
+    const instead = name === "apiKey" ? "" : `, not "${String(values[name])}"`;
+    throw new EaselError("invalid_request", `${source} ${issue?.message}${instead}.`, { param: source });
   }
   const config = parsed.data;
   if (config.minSide > config.maxSide) {

@@ -17,7 +17,7 @@ export class EventLog<T> implements AsyncIterable<T> {
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<T, void> {
-    for (let index = 0; ; ) {
+    for (let index = 0; ;) {
       const event = this.#events[index];
       if (event !== undefined) {
         index++;

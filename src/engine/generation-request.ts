@@ -37,7 +37,9 @@ export const maxSteps = 150;
  */
 export function requestFields(limits: RequestLimits) {
   return {
-    prompt: text().refine((value) => value.trim() !== "", { error: "must not be empty; describe the picture in words" }),
+    prompt: text().refine((value) => value.trim() !== "", {
+      error: "must not be empty; describe the picture in words",
+    }),
     negativePrompt: text(),
     model: z.string({ error: must("be the name of a model") }).min(1, { error: must("be the name of a model") }),
     size: size(limits),

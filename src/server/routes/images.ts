@@ -2,7 +2,12 @@ import type { FastifyPluginAsyncZod } from "fastify-type-provider-zod";
 import type { Engine, GenerationOutput } from "../../engine/engine.ts";
 import type { GenerationRequest, RequestLimits } from "../../engine/generation-request.ts";
 import { clientAbort } from "../client-abort.ts";
-import { type ImageGenerationBody, imageGenerationBody, type ImagesResponse, imagesResponse } from "../openai-schemas.ts";
+import {
+  type ImageGenerationBody,
+  imageGenerationBody,
+  type ImagesResponse,
+  imagesResponse,
+} from "../openai-schemas.ts";
 
 export interface ImageRoutesOptions {
   engine: Engine;

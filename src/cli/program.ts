@@ -1,0 +1,137 @@
+/** The command line: its commands and options, and how errors become sentences and exit codes. */
+import { readFileSync } from "node:fs";
+import { Command, CommanderError } from "commander";
+import { EaselError } from "../errors.ts";
+import { exitCodes } from "./exit-codes.ts";
+
+/**
+ * Runs one command line (without `node` and the script) and returns its exit code. Errors are told on stderr in one
+ * sentence; with EASEL_DEBUG set, with their stack.
+ */
+export async function run(args: readonly string[]): Promise<number> {
+  // A reader that has seen enough (`easel models | head -1`) is no fault.
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") throw error;
+  });
+  let exitCode: number = exitCodes.success;
+  try {
+    await createProgram((code) => (exitCode = code)).parseAsync(args, { from: "user" });
+    return exitCode;
+  } catch (error) {
+    // Commander has already told its own errors.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.success : exitCodes.usage;
+    process.stderr.write(`easel: ${describe(error)}\n`);
+    return error instanceof EaselError && error.code === "invalid_request" ? exitCodes.usage : exitCodes.failure;
+  }
+}
+
+function createProgram(setExitCode: (code: number) => void): Command {
+  const program = new Command("easel")
+    .description("Draw pictures from words, on your own machine.")
+    .version(version(), "-V, --version", "print the version")
+    .helpOption("-h, --help", "print this help")
+    .exitOverride()
+    .showHelpAfterError("(easel --help shows how)")
+    .configureOutput({ outputError: (text, write) => write(text.replace(/^error:/, "easel:")) })
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ easel generate "A white cat resting in Rome" --out cat.png
+  $ easel serve --port 8080
+  $ easel models
+
+easel COMMAND --help explains a command and gives more examples.`,
+    );
+
+  // Commands are loaded when they run: drawing one picture should not wait for a web server's code.
+  withEngineOptions(program.command("generate"))
+    .description("Draw a picture and save it as a PNG file.")
+    .argument("<prompt>", 'what to draw, in quotes: "a red boat on the sea"')
+    .option("--size <WxH>", "width and height in pixels, multiples of 16 (default: the model's own size)")
+    .option("--n <count>", "how many pictures; each has the next seed (default: 1)")
+    .option("--seed <number>", "the same seed draws the same picture again (default: random)")
+    .option("--steps <count>", "denoising steps (default: the model's own)")
+    .option("--guidance <scale>", "how closely to follow the prompt (default: the model's own)")
+    .option("--negative-prompt <text>", "what should not be in the picture; takes twice the time")
+    .option("--true-cfg-scale <scale>", "weight of the negative prompt; above 1 it has an effect")
+    .option("--max-sequence-length <tokens>", "tokens of the prompt to read (default: the model's own)")
+    .option("--out <file or folder>", "where to save (default: easel-SEED.png here)")
+    .option("--json", "print the result as one JSON object")
+    .addHelpText(
+      "after",
+      `
+Files:
+  --out cat.png        that file, replaced if it exists; with --n 3: cat-1.png, cat-2.png, cat-3.png
+  --out pictures/      easel-SEED.png in that folder, which is created if need be; nothing is replaced
+  Pictures appear under their names only when all are complete.
+
+Examples:
+  $ easel generate "A white cat resting in Rome" --out cat.png
+  $ easel generate "a yellow car" --n 4 --seed 100 --out cars/
+  $ easel generate "a house by a lake" --model ./FLUX.1-dev --size 1024x768 --steps 28 --guidance 3.5
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted with Ctrl-C.`,
+    )
+    .action(async (prompt: string, flags: object) => {
+      const { generate } = await import("./commands/generate.ts");
+      setExitCode(await generate(prompt, flags));
+    });
+
+  withEngineOptions(program.command("serve"))
+    .description("Serve the OpenAI-compatible HTTP API.")
+    .option("--host <address>", "address to listen on (default: 127.0.0.1)")
+    .option("--port <number>", "port to listen on; 0 takes a free one (default: 8080)")
+    .addHelpText(
+      "after",
+      `
+The first start prints an API key, once. Data lives in $EASEL_HOME; every setting is in docs/configuration.md.
+
+Examples:
+  $ easel serve
+  $ easel serve --host 0.0.0.0 --port 80
+  $ EASEL_API_KEY=my-own-key easel serve`,
+    )
+    .action(async (flags: object) => {
+      const { serve } = await import("./commands/serve.ts");
+      setExitCode(await serve(flags));
+    });
+
+  program
+    .command("models")
+    .description("List the models that can be used, and those that can be installed.")
+    .option("--json", "print the list as one JSON object")
+    .action(async (flags: { json?: true }) => {
+      const { models } = await import("./commands/models.ts");
+      await models(flags);
+    });
+
+  return program;
+}
+
+function withEngineOptions(command: Command): Command {
+  return command
+    .option("--model <name or folder>", "a name from `easel models`, or a folder in the diffusers layout")
+    .option("--device <name>", "where to compute: auto, cpu, webgpu, cuda, coreml, dml (default: auto)")
+    .option("--precision <name>", "number format (default and only one for now: fp32)")
+    .option("--threads <count>", "CPU threads (default: all cores)");
+}
+
+function describe(error: unknown): string {
+  if (process.env["EASEL_DEBUG"] && error instanceof Error) return withCauses(error);
+  if (error instanceof EaselError) return error.message;
+  const message = error instanceof Error ? error.message : String(error);
+  return `unexpected fault: ${message.split("\n", 1)[0]} (EASEL_DEBUG=1 shows more)`;
+}
+
+function withCauses(error: Error): string {
+  const cause = error.cause instanceof Error ? `\ncaused by: ${withCauses(error.cause)}` : "";
+  return `${error.stack}${cause}`;
+}
+
+function version(): string {
+  const manifest: { version: string } = JSON.parse(
+    readFileSync(new URL("../../package.json", import.meta.url), "utf8"),
+  );
+  return manifest.version;
+}
