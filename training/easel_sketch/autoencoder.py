@@ -1,0 +1,205 @@
+"""Trains the autoencoder: 256 × 256 pictures to 16 × 16 latents of 16 channels and back.
+
+    python -m easel_sketch.autoencoder --work WORK --steps 7500
+
+Random 128 × 128 crops stand in for whole pictures most of the time (the network is fully convolutional). Each latent channel is
+held near zero mean and unit variance, and the decoder sees latents with noise, so that it forgives a diffusion model's errors.
+"""
+
+import argparse
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+
+from .common import Average, learning_rate, load_checkpoint, save_checkpoint, save_sheet, to_pictures, to_tensor
+from .scenes import SIZE, ArtBank, random_scene
+
+CHANNELS = (16, 24, 48, 96, 128)
+LATENT_CHANNELS = 16
+NOISE = 0.12  # added to latents of unit variance
+CROP, CROPS = 128, 4
+
+
+def build() -> AutoencoderKL:
+    levels = len(CHANNELS)
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=CHANNELS,
+        layers_per_block=1,
+        latent_channels=LATENT_CHANNELS,
+        norm_num_groups=1,  # groups of few channels lose flat colours
+        sample_size=SIZE,
+        scaling_factor=1.0,
+        shift_factor=0.0,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        mid_block_add_attention=False,
+    )
+
+
+def encode_mean(model: AutoencoderKL, pixels: torch.Tensor) -> torch.Tensor:
+    """[B, 3, H, W] → [B, 16, H/16, W/16], the mean of the posterior."""
+    return model.encoder(pixels)[:, :LATENT_CHANNELS]
+
+
+def reconstruction_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """L1 of the pixels and of their horizontal and vertical differences (edges)."""
+    loss = F.l1_loss(output, target)
+    for axis in (2, 3):
+        loss = loss + 0.5 * F.l1_loss(output.diff(dim=axis), target.diff(dim=axis))
+    return loss + 0.5 * F.mse_loss(output, target)
+
+
+def moment_loss(latents: torch.Tensor) -> torch.Tensor:
+    """Holds every channel near zero mean and unit variance."""
+    variance, mean = torch.var_mean(latents, dim=(0, 2, 3))
+    return mean.square().mean() + (variance + 1e-4).log().square().mean()
+
+
+class Pictures:
+    """A pool of rendered scenes, from which crops and full frames are drawn."""
+
+    def __init__(self, bank: ArtBank, count: int, seed: int, held_out: bool = False):
+        rng = random.Random(seed)
+        self.pool = np.stack([bank.render(random_scene(rng, held_out), rng) for _ in range(count)])
+
+    def full_frames(self, rng: random.Random, count: int) -> torch.Tensor:
+        return to_tensor(self.pool[rng.sample(range(len(self.pool)), count)])
+
+    def crops(self, rng: random.Random, count: int) -> torch.Tensor:
+        views = []
+        for index in rng.sample(range(len(self.pool)), count):
+            y, x = rng.randrange(SIZE - CROP + 1), rng.randrange(SIZE - CROP + 1)
+            views.append(self.pool[index, y : y + CROP, x : x + CROP])
+        return to_tensor(np.stack(views))
+
+
+def psnr(output: torch.Tensor, target: torch.Tensor) -> float:
+    """Mean over pictures, in decibels, of 8-bit-like pixels in −1…1."""
+    error = (output.clamp(-1, 1) - target).square().mean(dim=(1, 2, 3)) / 4
+    return float((-10 * error.log10()).mean())
+
+
+@torch.no_grad()
+def evaluate(model: AutoencoderKL, pixels: torch.Tensor, sheet: Path | None = None) -> float:
+    model.eval()
+    outputs = torch.cat([model.decoder(encode_mean(model, part)) for part in pixels.split(4)])
+    if sheet:
+        pairs = [picture for pair in zip(to_pictures(pixels[:8]), to_pictures(outputs[:8])) for picture in pair]
+        save_sheet(sheet, pairs, columns=4)
+    return psnr(outputs, pixels)
+
+
+@torch.no_grad()
+def normalise(model: AutoencoderKL, pixels: torch.Tensor) -> None:
+    """Folds zero mean and unit variance per latent channel into the convolutions next to the latents.
+
+    Writes the posterior's variance as a constant, NOISE².
+    """
+    latents = torch.cat([encode_mean(model, part) for part in pixels.split(4)])
+    variance, mean = torch.var_mean(latents, dim=(0, 2, 3))
+    deviation = variance.sqrt()
+    out, into = model.encoder.conv_out, model.decoder.conv_in
+    out.weight[:LATENT_CHANNELS] /= deviation[:, None, None, None]
+    out.bias[:LATENT_CHANNELS] = (out.bias[:LATENT_CHANNELS] - mean) / deviation
+    out.weight[LATENT_CHANNELS:] = 0
+    out.bias[LATENT_CHANNELS:] = 2 * np.log(NOISE)
+    # Exact inside; at the border the zero padding now stands for the mean, which the remaining steps get used to.
+    into.bias += (into.weight * mean[:, None, None]).sum(dim=(1, 2, 3))
+    into.weight *= deviation[:, None, None]
+
+
+def train(work: Path, steps: int, part: int, decoder_only: bool, peak: float) -> None:
+    torch.manual_seed(1)
+    checkpoint = work / ("decoder.pt" if decoder_only else "autoencoder.pt")
+    model = build()
+    average = Average(model, 0.995)
+    if decoder_only:
+        load(work, model)
+        average = Average(model, 0.995)
+        model.encoder.requires_grad_(False)
+    model.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=peak, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
+    start = 0
+    if checkpoint.exists():
+        state = load_checkpoint(checkpoint)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        average.load_state_dict(state["average"])
+        start = state["step"]
+        if start >= steps:
+            return
+
+    bank = ArtBank(work / "bank")
+    pictures = Pictures(bank, 3000, seed=2 + start)
+    held_out = torch.from_numpy(Pictures(bank, 64, seed=1, held_out=True).pool)
+    held_out = to_tensor(held_out.numpy()).to(memory_format=torch.channels_last)
+    rng = random.Random(3 + start)
+    compiled = torch.compile(model.encoder, dynamic=False), torch.compile(model.decoder, dynamic=False)
+    normalise_at = int(0.85 * steps)
+    started = time.time()
+
+    def save(step: int) -> None:
+        save_checkpoint(checkpoint, model=model.state_dict(), optimizer=optimizer.state_dict(), average=average.state_dict(), step=step)
+
+    for step in range(start, min(steps, start + part)):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, steps, peak)
+        # Whole pictures come late: they cost as much as four crops and only teach the normalisation's scale.
+        whole = step % 5 == 4 and (decoder_only or step > 0.6 * steps)
+        encoder, decoder = (model.encoder, model.decoder) if whole else compiled
+        pixels = pictures.full_frames(rng, 1) if whole else pictures.crops(rng, CROPS)
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        with torch.set_grad_enabled(not decoder_only):
+            latents = encoder(pixels)[:, :LATENT_CHANNELS]
+        regular = moment_loss(latents)
+        loss = reconstruction_loss(decoder(latents + NOISE * torch.randn_like(latents)), pixels)
+        optimizer.zero_grad(set_to_none=True)
+        (loss if decoder_only else loss + 0.01 * regular).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        average.update(model)
+        if step % 100 == 0:
+            print(f"step {step} loss {loss:.4f} moments {regular:.3f} {(time.time() - started) / (step - start + 1):.3f} s/step", flush=True)
+        if step % 500 == 499:
+            save(step + 1)
+            shown = build().to(memory_format=torch.channels_last)
+            shown.load_state_dict(model.state_dict())
+            average.copy_to(shown)
+            print(f"step {step + 1} PSNR {evaluate(shown, held_out[:24], work / 'sheets/autoencoder.png'):.2f} dB", flush=True)
+        if step == normalise_at and not decoder_only:
+            average.copy_to(model)
+            normalise(model, pictures.full_frames(rng, 200))
+            average = Average(model, 0.995)
+            optimizer.state.clear()
+    save(min(steps, start + part))
+
+
+def load(work: Path, model: AutoencoderKL | None = None) -> AutoencoderKL:
+    """The trained autoencoder (averaged weights), with the fine-tuned decoder where there is one."""
+    model = model or build()
+    for name in ("autoencoder.pt", "decoder.pt"):
+        if (work / name).exists():
+            state = load_checkpoint(work / name)
+            model.load_state_dict(state["model"])
+            for key, parameter in model.named_parameters():
+                parameter.data.copy_(state["average"]["values"][key])
+    return model.eval()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder of the art bank, checkpoints and sheets")
+    parser.add_argument("--steps", type=int, default=7500, help="length of the whole run")
+    parser.add_argument("--part", type=int, default=10**9, help="stop after this many steps; run again to go on")
+    parser.add_argument("--decoder-only", action="store_true", help="fine-tune the decoder; latents stay as they are")
+    parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
+    arguments = parser.parse_args()
+    torch.set_num_threads(2)
+    train(arguments.work, arguments.steps, arguments.part, arguments.decoder_only, arguments.rate)

@@ -1,0 +1,92 @@
+"""Renders the training scenes once and keeps their latents, so that transformer steps cost nothing but the transformer.
+
+    python -m easel_sketch.cache --work WORK --scenes 20000
+
+Writes latents.npy (float16 [N, 16, 16, 16]), thumbnails.npy (uint8 [N, 64, 64, 3], for the judge) and a done-counter. Scene `i` is
+made from seed `i` alone, so the cache can be extended later and nothing about the scenes needs to be stored.
+"""
+
+import argparse
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from . import autoencoder
+from .common import to_tensor
+from .scenes import ArtBank, Scene, random_scene
+
+FIRST_SEED = 1_000_000
+BATCH = 8
+
+
+def cached_scene(index: int) -> tuple[Scene, random.Random]:
+    """The scene at `index` of the cache, and the generator to render it with."""
+    rng = random.Random(FIRST_SEED + index)
+    return random_scene(rng), rng
+
+
+def thumbnail(picture: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(picture).resize((64, 64), Image.Resampling.BOX))
+
+
+class Renders(torch.utils.data.Dataset):
+    def __init__(self, work: Path, start: int, stop: int):
+        self.work, self.start, self.stop, self.bank = work, start, stop, None
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        self.bank = self.bank or ArtBank(self.work / "bank")
+        return self.bank.render(*cached_scene(self.start + i))
+
+
+@torch.no_grad()
+def fill(work: Path, count: int) -> None:
+    model = autoencoder.load(work).to(memory_format=torch.channels_last)
+    latents = _open(work / "latents.npy", np.float16, (count, 16, 16, 16))
+    thumbnails = _open(work / "thumbnails.npy", np.uint8, (count, 64, 64, 3))
+    counter = work / "cached.txt"
+    done = int(counter.read_text()) if counter.exists() else 0
+    started = time.time()
+    loader = torch.utils.data.DataLoader(Renders(work, done, count), BATCH, collate_fn=np.stack, num_workers=1)
+    for pictures in loader:
+        pixels = to_tensor(pictures).to(memory_format=torch.channels_last)
+        end = done + len(pictures)
+        latents[done:end] = autoencoder.encode_mean(model, pixels).numpy()
+        thumbnails[done:end] = np.stack([thumbnail(picture) for picture in pictures])
+        done = end
+        if done % 2000 < BATCH:
+            counter.write_text(str(done))
+            print(f"{done} scenes, {time.time() - started:.0f} s", flush=True)
+    latents.flush()
+    thumbnails.flush()
+    counter.write_text(str(done))
+    sample = np.asarray(latents[: min(done, 4000)], np.float32)
+    print("latent channel means", sample.mean((0, 2, 3)).round(2), "deviations", sample.std((0, 2, 3)).round(2))
+
+
+def _open(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
+    """Opens or makes an array on disk; a longer `shape` extends it."""
+    if path.exists():
+        old = np.load(path, mmap_mode="r")
+        if old.shape == shape:
+            return np.load(path, mmap_mode="r+")
+        longer = np.lib.format.open_memmap(path.with_suffix(".new"), "w+", dtype, shape)
+        longer[: len(old)] = old
+        path.with_suffix(".new").replace(path)
+        return longer
+    return np.lib.format.open_memmap(path, "w+", dtype, shape)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--scenes", type=int, default=20_000)
+    arguments = parser.parse_args()
+    torch.set_num_threads(2)
+    fill(arguments.work, arguments.scenes)

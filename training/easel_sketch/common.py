@@ -1,0 +1,83 @@
+"""What all training scripts share: the learning-rate schedule, moving averages, checkpoints and picture sheets."""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+
+def learning_rate(step: int, total: int, peak: float, warmup: int = 100, decay_from: float = 0.7) -> float:
+    """Linear warm-up, a plateau, and a cosine decay to a fiftieth over the last part of the run."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    start = decay_from * total
+    if step < start:
+        return peak
+    progress = min(1.0, (step - start) / max(1.0, total - start))
+    return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+class Average:
+    """An exponential moving average of a module's parameters, warmed up so that early steps are forgotten."""
+
+    def __init__(self, module: torch.nn.Module, decay: float):
+        self.decay = decay
+        self.updates = 0
+        self.values = {name: p.detach().clone() for name, p in module.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, module: torch.nn.Module) -> None:
+        self.updates += 1
+        decay = min(self.decay, self.updates / (self.updates + 10))
+        torch._foreach_lerp_(list(self.values.values()), [p.detach() for p in module.parameters()], 1 - decay)
+
+    @torch.no_grad()
+    def copy_to(self, module: torch.nn.Module) -> None:
+        for name, parameter in module.named_parameters():
+            parameter.copy_(self.values[name])
+
+    def state_dict(self) -> dict:
+        return {"updates": self.updates, "values": self.values}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.updates = state["updates"]
+        for name, value in state["values"].items():
+            self.values[name].copy_(value)
+
+
+def save_checkpoint(path: Path, **parts: object) -> None:
+    """Writes through a temporary file, so that a killed run leaves the previous checkpoint whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    torch.save(parts, temporary)
+    temporary.replace(path)
+
+
+def load_checkpoint(path: Path) -> dict:
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def to_tensor(pictures: np.ndarray) -> torch.Tensor:
+    """uint8 [B, H, W, 3] to float [B, 3, H, W] in −1…1."""
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_pictures(tensor: torch.Tensor) -> np.ndarray:
+    """float [B, 3, H, W] in −1…1 to uint8 [B, H, W, 3]."""
+    return ((tensor.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def save_sheet(path: Path, pictures: Iterable[np.ndarray], columns: int) -> None:
+    """Saves equally sized pictures as one grid."""
+    pictures = list(pictures)
+    height, width = pictures[0].shape[:2]
+    rows = -(-len(pictures) // columns)
+    sheet = np.full((rows * (height + 4), columns * (width + 4), 3), 255, np.uint8)
+    for i, picture in enumerate(pictures):
+        y, x = i // columns * (height + 4), i % columns * (width + 4)
+        sheet[y : y + height, x : x + width] = picture
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(sheet).save(path)
