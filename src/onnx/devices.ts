@@ -1,5 +1,4 @@
 /** Where a graph can run, and the choice for this machine. */
-import { listSupportedBackends } from "onnxruntime-node";
 import { EaselError } from "../errors.ts";
 
 export const deviceNames = ["auto", "cpu", "webgpu", "cuda", "coreml", "dml"] as const;
@@ -14,8 +13,10 @@ export type ResolvedDevice = Exclude<DeviceName, "auto">;
  *
  * @throws EaselError `device_unavailable` when this installation of ONNX Runtime lacks the device.
  */
-export function resolveDevice(wish: DeviceName): ResolvedDevice {
+export async function resolveDevice(wish: DeviceName): Promise<ResolvedDevice> {
   if (wish === "auto") return "cpu";
+  // Loaded here, not above: the command line reads this file's names and should not wait for the runtime.
+  const { listSupportedBackends } = await import("onnxruntime-node");
   const available = listSupportedBackends()
     .filter((backend) => backend.bundled)
     .map((backend) => backend.name);

@@ -112,7 +112,7 @@ export class FluxPipeline {
   static async load(options: FluxPipelineOptions): Promise<FluxPipeline> {
     const { modelDir } = options;
     refuseUnsupportedPrecision(options.precision);
-    const device = resolveDevice(options.device ?? "auto");
+    const device = await resolveDevice(options.device ?? "auto");
     const session = { device, threads: options.threads ?? 0 };
     checkModelIndex(modelDir);
 
