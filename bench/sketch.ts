@@ -131,12 +131,15 @@ async function listeningAddress(child: ChildProcess): Promise<string> {
 /** Milliseconds of each model listing, asked one after the other while a large picture is drawn. */
 async function listWhileDrawing(server: Server): Promise<number[]> {
   const times: number[] = [];
-  const pause = () => new Promise<"pause">((resolve) => setTimeout(resolve, 10, "pause"));
   const drawn = server.draw(1024);
   while ((await Promise.race([drawn, pause()])) === "pause") {
     times.push(1000 * (await seconds(() => server.list())));
   }
   return times;
+}
+
+function pause(): Promise<"pause"> {
+  return new Promise((resolve) => setTimeout(resolve, 10, "pause"));
 }
 
 /** diffusers in a process of its own, which draws one picture per line it is sent and answers with the seconds. */
