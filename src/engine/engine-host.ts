@@ -77,7 +77,9 @@ export class EngineHost {
       else reject(deserializeError(message.error));
     };
     const onExit = (exitCode: number | null, exitSignal: NodeJS.Signals | null) => {
-      reject(signal?.aborted ? new CancelledError() : this.#crash(exitSignal ?? `exit code ${exitCode}`));
+      const cause =
+        exitSignal === "SIGKILL" ? "killed, perhaps for want of memory" : (exitSignal ?? `exit code ${exitCode}`);
+      reject(signal?.aborted ? new CancelledError() : this.#crash(cause));
     };
     const onError = (error: Error) => reject(this.#crash(error.message));
     const onAbort = () => {
@@ -109,7 +111,7 @@ export class EngineHost {
   #crash(how: string): EaselError {
     return new EaselError(
       "engine_crashed",
-      `The engine process ended unexpectedly (${how}), perhaps for want of memory; the next request gets a new one.`,
+      `The engine process ended unexpectedly (${how}); the next request gets a new one.`,
       this.#stderrTail === "" ? {} : { cause: new Error(this.#stderrTail.trim()) },
     );
   }

@@ -115,7 +115,7 @@ function generationParams(request: GenerationRequest, model: CatalogModel): Gene
   const { model: _, size, numImages = 1, ...rest } = request;
   // 32 bits: all that a Mersenne Twister takes as its seed, and short enough to be typed again.
   const seed = request.seed ?? randomInt(2 ** 32);
-  if (!Number.isSafeInteger(seed + numImages - 1)) {
+  if (seed > Number.MAX_SAFE_INTEGER - (numImages - 1)) {
     throw new InvalidRequestError(
       "seed",
       `seed must be at most ${Number.MAX_SAFE_INTEGER} for the last image too; image i of n takes seed + i.`,

@@ -1,7 +1,7 @@
 /** The HTTP server, put together. */
 import { randomUUID } from "node:crypto";
 import type { Socket } from "node:net";
-import fastify, { type FastifyInstance } from "fastify";
+import fastify, { type FastifyInstance, LogController } from "fastify";
 import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from "fastify-type-provider-zod";
 import type { Engine } from "../engine/engine.ts";
 import type { RequestLimits } from "../engine/generation-request.ts";
@@ -29,20 +29,20 @@ export function createApp(options: AppOptions): FastifyInstance {
     bodyLimit: options.bodyLimitBytes,
     logger: options.log,
     // One line per request is written below, without query or headers; prompts and keys never reach the log.
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     genReqId: () => `req_${randomUUID()}`,
     routerOptions: { ignoreTrailingSlash: true },
     rewriteUrl: ({ url }) => normalizeUrl(url ?? "/"),
     // A connection kept alive across a shutdown gets its answer in the usual shape.
     return503OnClosing: false,
-    frameworkErrors: (error, _request, reply) => sendError(reply, error),
+    frameworkErrors: (error, { id }, reply) => sendError(reply.header("x-request-id", id), error),
     clientErrorHandler: refuseMalformedHttp,
   }).withTypeProvider<ZodTypeProvider>();
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
 
-  app.addHook("onRequest", async (request, reply) => {
-    reply.header("x-request-id", request.id);
+  app.addHook("onRequest", async ({ id }, reply) => {
+    reply.header("x-request-id", id);
   });
   app.addHook("onResponse", async (request, reply) => {
     const { method, routeOptions } = request;

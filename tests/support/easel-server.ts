@@ -1,0 +1,93 @@
+/** A real server on 127.0.0.1 with a real engine process, for tests. */
+import { mkdtempSync, rmSync } from "node:fs";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { FastifyInstance } from "fastify";
+import { loadConfig } from "../../src/config.ts";
+import { Engine } from "../../src/engine/engine.ts";
+import { ModelCatalog } from "../../src/engine/model-catalog.ts";
+import { createApp } from "../../src/server/app.ts";
+import { openDatabase } from "../../src/store/database.ts";
+import { KeyStore } from "../../src/store/keys.ts";
+
+/** Two tiny FLUX pipelines with random weights; their pictures mean nothing. */
+export const tinyModel = "flux-dev-tiny";
+export const otherTinyModel = "flux-schnell-tiny";
+export const tinyModelFolder = fixture(tinyModel);
+
+/** A request that takes about a minute if nothing stops it. */
+export const longRequest = { prompt: "a long work", size: "256x256", steps: 150, n: 10 };
+
+export interface EaselServer extends AsyncDisposable {
+  url: string;
+  key: string;
+  app: FastifyInstance;
+  engine: Engine;
+  /** What the server has logged. */
+  log: string[];
+  /** `fetch` with the key; a body is sent as JSON by POST. */
+  fetch(path: string, body?: unknown, init?: RequestInit): Promise<Response>;
+}
+
+/** A server whose default model is the tiny one. */
+export async function startServer(settings: Record<string, string> = {}): Promise<EaselServer> {
+  const home = mkdtempSync(join(tmpdir(), "easel-server-"));
+  const config = loadConfig({ EASEL_HOME: home, EASEL_MODEL: tinyModel, EASEL_THREADS: "1", ...settings });
+  const catalog = new ModelCatalog({ home, folders: [tinyModelFolder, fixture(otherTinyModel)] });
+  const engine = Engine.start({ ...config, catalog });
+  const database = await openDatabase(join(home, "easel.db"));
+  const keys = new KeyStore(database);
+  const key = await keys.create("test");
+  const log: string[] = [];
+  const stream = { write: (line: string) => void log.push(line) };
+  const app = createApp({
+    ...config,
+    engine,
+    keys,
+    defaultModel: config.model,
+    limits: config,
+    log: { level: "debug", stream },
+  });
+  await app.listen({ host: "127.0.0.1", port: 0 });
+  const url = `http://127.0.0.1:${(app.server.address() as AddressInfo).port}`;
+
+  return {
+    url,
+    key,
+    app,
+    engine,
+    log,
+    fetch(path, body, init = {}) {
+      const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
+      if (body === undefined) return fetch(url + path, { headers, ...init });
+      return fetch(url + path, { method: "POST", headers, body: JSON.stringify(body), ...init });
+    },
+    async [Symbol.asyncDispose]() {
+      await engine.close();
+      await app.close();
+      await database.destroy();
+      rmSync(home, { recursive: true });
+    },
+  };
+}
+
+/** Waits until `condition` holds, checking every 10 ms. */
+export async function until(condition: () => boolean, timeoutMs = 20_000): Promise<void> {
+  for (const deadline = performance.now() + timeoutMs; !condition();) {
+    if (performance.now() > deadline) throw new Error("the condition did not come true in time");
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+/** Width, height and colour type from a PNG's header. */
+export function pngHeader(data: Uint8Array): { width: number; height: number; colorType: number } {
+  const view = Buffer.from(data);
+  if (view.toString("latin1", 1, 4) !== "PNG") throw new Error("not a PNG file");
+  return { width: view.readUInt32BE(16), height: view.readUInt32BE(20), colorType: view[25] ?? -1 };
+}
+
+function fixture(name: string): string {
+  return fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url));
+}
