@@ -33,7 +33,7 @@ export function createApp(options: AppOptions): FastifyInstance {
     genReqId: () => `req_${randomUUID()}`,
     routerOptions: { ignoreTrailingSlash: true },
     rewriteUrl: ({ url }) => normalizeUrl(url ?? "/"),
-    // A connection kept alive across a shutdown gets its answer in the usual shape.
+    // Its 503 has another shape than OpenAI's; what still arrives during a shutdown is answered like the rest.
     return503OnClosing: false,
     frameworkErrors: (error, { id }, reply) => sendError(reply.header("x-request-id", id), error),
     clientErrorHandler: refuseMalformedHttp,
@@ -43,6 +43,14 @@ export function createApp(options: AppOptions): FastifyInstance {
 
   app.addHook("onRequest", async ({ id }, reply) => {
     reply.header("x-request-id", id);
+  });
+  // The last answer on each connection says so; a client that kept it open would hold the shutdown up.
+  let closing = false;
+  app.addHook("preClose", async () => {
+    closing = true;
+  });
+  app.addHook("onSend", async (_request, reply) => {
+    if (closing) reply.header("connection", "close");
   });
   app.addHook("onResponse", async (request, reply) => {
     const { method, routeOptions } = request;
