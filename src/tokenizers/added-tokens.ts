@@ -3,7 +3,13 @@
  * marked `normalized` are looked for in the normalised text, the others in the text as it is.
  */
 import type { Normalizer } from "./normalizers.ts";
-import type { AddedTokenJson, NamedTokens, TokenizerConfig, TokenizerFolder, TokenizerJson } from "./tokenizer-files.ts";
+import type {
+  AddedTokenJson,
+  NamedTokens,
+  TokenizerConfig,
+  TokenizerFolder,
+  TokenizerJson,
+} from "./tokenizer-files.ts";
 
 export interface AddedToken {
   content: string;
@@ -14,12 +20,6 @@ export interface AddedToken {
   lstrip: boolean;
   rstrip: boolean;
   normalized: boolean;
-}
-
-/** A stretch of normalised text between added tokens; `first` when the whole text begins with it. */
-export interface TextPart {
-  text: string;
-  first: boolean;
 }
 
 export class AddedTokens {
@@ -38,17 +38,10 @@ export class AddedTokens {
   }
 
   /** The text's parts in order: ids of added tokens, and the normalised text between them. */
-  *split(text: string): Iterable<number | TextPart> {
-    let first = true;
+  *split(text: string): Iterable<number | string> {
     for (const part of this.#inText.split(text)) {
       if (typeof part === "number") yield part;
-      else {
-        for (const inner of this.#inNormalized.split(this.#normalize(part))) {
-          yield typeof inner === "number" ? inner : { text: inner, first };
-          first = false;
-        }
-      }
-      first = false;
+      else yield* this.#inNormalized.split(this.#normalize(part));
     }
   }
 }
@@ -75,9 +68,7 @@ class Finder {
       let to = from + match[0].length;
       // The spaces that an earlier token took may reach into this match.
       if (from < end) continue;
-      if (token.singleWord && (/[\p{L}\p{M}\p{N}\p{Pc}]$/u.test(text.slice(0, from)) || startsWithWord.test(text.slice(to)))) {
-        continue;
-      }
+      if (token.singleWord && touchesWord(text, from, to)) continue;
       if (token.lstrip) while (from > end && isSpace.test(text[from - 1]!)) from--;
       if (token.rstrip) while (to < text.length && isSpace.test(text[to]!)) to++;
       if (from > end) yield text.slice(end, from);
@@ -89,7 +80,15 @@ class Finder {
 }
 
 const isSpace = /^\p{White_Space}$/u;
-const startsWithWord = /^[\p{L}\p{M}\p{N}\p{Pc}]/u;
+/** Rust's `\w`. */
+const wordCharacter = String.raw`[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]`;
+const endsWithWord = new RegExp(`${wordCharacter}$`, "u");
+const startsWithWord = new RegExp(`^${wordCharacter}`, "u");
+
+function touchesWord(text: string, from: number, to: number): boolean {
+  // Two UTF-16 units hold any character.
+  return endsWithWord.test(text.slice(Math.max(0, from - 2), from)) || startsWithWord.test(text.slice(to, to + 2));
+}
 
 export interface SpecialTokens {
   addedTokens: AddedToken[];
@@ -110,18 +109,25 @@ export function readSpecialTokens(
   defaults: NamedTokens,
 ): SpecialTokens {
   const decoder = config.added_tokens_decoder;
-  const named = Object.assign({}, defaults, defined(config), decoder ? {} : defined(folder.namedTokens())) as NamedTokens;
-  const listed: AddedTokenJson[] = decoder
-    ? Object.entries(decoder).map(([id, token]) => Object.assign({}, token, { id: Number(id) }))
+  const named = Object.assign(
+    {},
+    defaults,
+    defined(config),
+    decoder ? {} : defined(folder.namedTokens()),
+  ) as NamedTokens;
+  const listed: readonly AddedTokenJson[] = decoder
+    ? Object.entries(decoder)
+        .sort(([a], [b]) => Number(a) - Number(b))
+        .map(([, token]) => token)
     : (json?.added_tokens ?? []);
 
   const tokens = new Map<string, AddedToken>();
-  let nextId = Math.max(-1, ...listed.map((token) => token.id ?? -1), ...vocabBounds(vocab)) + 1;
+  let nextId = vocab.size;
   const add = (token: AddedTokenJson): void => {
-    if (tokens.has(token.content)) return;
     tokens.set(token.content, {
       content: token.content,
-      id: vocab.get(token.content) ?? token.id ?? nextId++,
+      // The ids that the files give to added tokens do not count: what the vocabulary lacks is numbered from its end.
+      id: vocab.get(token.content) ?? tokens.get(token.content)?.id ?? nextId++,
       singleWord: token.single_word,
       lstrip: token.lstrip,
       rstrip: token.rstrip,
@@ -129,11 +135,12 @@ export function readSpecialTokens(
     });
   };
   for (const token of listed) add(token);
+  const isListed = new Set(tokens.keys());
   for (const name of namedTokenFields) {
-    const token = named[name];
-    if (typeof token === "string") {
-      add({ content: token, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true });
-    } else if (token) add(Object.assign({}, token, { special: true }));
+    const value = named[name];
+    const token =
+      typeof value === "string" ? { content: value, single_word: false, lstrip: false, rstrip: false } : value;
+    if (token && !isListed.has(token.content)) add(Object.assign({}, token, { special: true }));
   }
 
   const contentOf = (name: "bos" | "eos" | "pad" | "unk"): string | undefined => {
@@ -161,10 +168,4 @@ function defined(tokens: NamedTokens): NamedTokens {
   return Object.fromEntries(
     namedTokenFields.filter((name) => tokens[name] !== undefined).map((name) => [name, tokens[name]]),
   );
-}
-
-function vocabBounds(vocab: ReadonlyMap<string, number>): number[] {
-  let greatest = -1;
-  for (const id of vocab.values()) greatest = Math.max(greatest, id);
-  return [greatest];
 }

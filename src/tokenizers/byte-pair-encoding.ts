@@ -8,13 +8,17 @@ interface Merge {
   id: number;
 }
 
+/** So that a pair of ids fits a number exactly. */
+const maxId = 2 ** 26;
+
 /** A merge's rank and its place in the word share a number: rank · 2^32 + place. */
 const places = 2 ** 32;
 
 export class BytePairEncoding implements TokenModel {
   readonly vocab: ReadonlyMap<string, number>;
   readonly #merges = new Map<number, Merge>();
-  readonly #pairBase: number;
+  /** Above every id, so that a pair of ids makes one number: left · pairBase + right. */
+  #pairBase = 1;
   readonly #unknownId: number | undefined;
   readonly #suffix: string;
 
@@ -22,11 +26,14 @@ export class BytePairEncoding implements TokenModel {
   constructor(json: Omit<BpeModelJson, "type">, label: string) {
     this.vocab = new Map(Object.entries(json.vocab));
     this.#suffix = json.end_of_word_suffix ?? "";
-    this.#pairBase = Math.max(0, ...[...this.vocab.values()].filter((id) => id < 2 ** 26)) + 1;
+    for (const id of this.vocab.values()) this.#pairBase = Math.max(this.#pairBase, id + 1);
+    if (this.#pairBase > maxId) throw new ModelInvalidError(`The model's file ${label} has ids that are too large.`);
     const idOf = (token: string): number => {
       const id = this.vocab.get(token);
-      if (id === undefined || id >= this.#pairBase) {
-        throw new ModelInvalidError(`The model's file ${label} needs the token "${token}", which its vocabulary lacks.`);
+      if (id === undefined) {
+        throw new ModelInvalidError(
+          `The model's file ${label} needs the token "${token}", which its vocabulary lacks.`,
+        );
       }
       return id;
     };

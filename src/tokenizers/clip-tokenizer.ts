@@ -21,11 +21,7 @@ import {
 
 const clipNormalizer: NormalizerJson = {
   type: "Sequence",
-  normalizers: [
-    { type: "NFC" },
-    { type: "Replace", pattern: { Regex: "\\s+" }, content: " " },
-    { type: "Lowercase" },
-  ],
+  normalizers: [{ type: "NFC" }, { type: "Replace", pattern: { Regex: "\\s+" }, content: " " }, { type: "Lowercase" }],
 };
 
 const clipPreTokenizer: PreTokenizerJson = {

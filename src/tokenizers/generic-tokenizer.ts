@@ -14,11 +14,7 @@ export function isGeneric(config: TokenizerConfig): boolean {
 }
 
 /** @throws ModelInvalidError naming a component that Easel does not have. */
-export function genericTokenizer(
-  folder: TokenizerFolder,
-  json: TokenizerJson,
-  config: TokenizerConfig,
-): TextTokenizer {
+export function genericTokenizer(folder: TokenizerFolder, json: TokenizerJson, config: TokenizerConfig): TextTokenizer {
   const label = folder.label("tokenizer.json");
   const model = json.model.type === "BPE" ? new BytePairEncoding(json.model, label) : new Unigram(json.model, label);
   const special = readSpecialTokens(folder, json, config, model.vocab, {});

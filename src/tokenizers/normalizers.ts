@@ -39,11 +39,22 @@ export function compileNormalizer(json: NormalizerJson | null, label: string): N
   }
 }
 
-/** A pattern of `tokenizers` as a global RegExp. Rust's `\s` is Unicode's White_Space, which JavaScript's `\s` is not. */
+/** Classes of characters as the regular expressions of `tokenizers` have them: by Unicode, as JavaScript's are not. */
+const classes: Readonly<Record<string, string>> = {
+  "\\s": "\\p{White_Space}",
+  "\\S": "\\P{White_Space}",
+  "\\d": "\\p{Nd}",
+  "\\D": "\\P{Nd}",
+};
+
+/** A pattern of `tokenizers` as a global RegExp. */
 export function compilePattern(pattern: { String: string } | { Regex: string }, label: string): RegExp {
   if ("String" in pattern) return new RegExp(RegExp.escape(pattern.String), "gu");
-  const source = pattern.Regex.replaceAll("\\s", "\\p{White_Space}").replaceAll("\\S", "\\P{White_Space}");
   try {
+    const source = pattern.Regex.replaceAll(/\\./gu, (escape) => {
+      if (/\\[wWbBhH]/.test(escape)) throw new SyntaxError(`${escape} means something else in JavaScript`);
+      return classes[escape] ?? escape;
+    });
     return new RegExp(source, "gu");
   } catch (cause) {
     throw new ModelInvalidError(`The model's file ${label} has a pattern that Easel cannot read: ${pattern.Regex}`, {

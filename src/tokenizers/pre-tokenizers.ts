@@ -2,8 +2,7 @@
 import { compilePattern } from "./normalizers.ts";
 import type { PreTokenizerJson } from "./tokenizer-files.ts";
 
-/** Cuts a piece further; `first` says that the text begins with this piece. */
-export type PreTokenizer = (piece: string, first: boolean) => string[];
+export type PreTokenizer = (text: string) => string[];
 
 /** @throws ModelInvalidError when a pattern cannot be read. */
 export function compilePreTokenizer(json: PreTokenizerJson | null, label: string): PreTokenizer {
@@ -11,8 +10,7 @@ export function compilePreTokenizer(json: PreTokenizerJson | null, label: string
   switch (json.type) {
     case "Sequence": {
       const steps = json.pretokenizers.map((step) => compilePreTokenizer(step, label));
-      return (piece, first) =>
-        steps.reduce((pieces, step) => pieces.flatMap((part, i) => step(part, first && i === 0)), [piece]);
+      return (piece) => steps.reduce((pieces, step) => pieces.flatMap((part) => step(part)), [piece]);
     }
     case "WhitespaceSplit":
       return (piece) => piece.split(/\p{White_Space}+/u).filter((part) => part !== "");
@@ -35,11 +33,10 @@ export function compilePreTokenizer(json: PreTokenizerJson | null, label: string
 /** Spaces become a visible mark that opens the word after it. */
 function metaspace(json: PreTokenizerJson & { type: "Metaspace" }): PreTokenizer {
   const mark = json.replacement;
-  const scheme = json.prepend_scheme ?? (json.add_prefix_space === false ? "never" : "always");
+  const prepends = (json.prepend_scheme ?? (json.add_prefix_space === false ? "never" : "always")) === "always";
   const words = new RegExp(`${RegExp.escape(mark)}?[^${RegExp.escape(mark)}]+|${RegExp.escape(mark)}`, "gu");
-  return (piece, first) => {
+  return (piece) => {
     let marked = piece.replaceAll(" ", mark);
-    const prepends = scheme === "always" || (scheme === "first" && first);
     if (prepends && !marked.startsWith(mark)) marked = mark + marked;
     return json.split === false ? [marked] : (marked.match(words) ?? []);
   };

@@ -41,7 +41,8 @@ export class TextTokenizer {
   encode(text: string, maxLength: number): Encoding {
     const { template, padId } = this.#parts;
     const room = maxLength - template.before.length - template.after.length;
-    if (room < 0) throw new InvalidRequestError("max_sequence_length", `A sequence of ${maxLength} tokens is too short.`);
+    if (room < 0)
+      throw new InvalidRequestError("max_sequence_length", `A sequence of ${maxLength} tokens is too short.`);
     // One more than fits is enough to know that there are more.
     const textIds = this.#textIds(text, room + 1);
     const truncated = textIds.length > room;
@@ -60,7 +61,7 @@ export class TextTokenizer {
         ids.push(part);
         continue;
       }
-      for (const piece of this.#parts.preTokenize(part.text, part.first)) {
+      for (const piece of this.#parts.preTokenize(part)) {
         let pieceIds = known.get(piece);
         if (pieceIds === undefined) known.set(piece, (pieceIds = this.#parts.model.encode(piece)));
         for (const id of pieceIds) ids.push(id);

@@ -34,7 +34,7 @@ export type PreTokenizerJson =
   | {
       type: "Metaspace";
       replacement: string;
-      prepend_scheme?: "always" | "first" | "never" | undefined;
+      prepend_scheme?: "always" | "never" | undefined;
       add_prefix_space?: boolean | undefined;
       split?: boolean | undefined;
     }
@@ -48,7 +48,7 @@ const preTokenizer: z.ZodType<PreTokenizerJson> = z.lazy(() =>
     z.object({
       type: z.literal("Metaspace"),
       replacement: z.string().length(1),
-      prepend_scheme: z.enum(["always", "first", "never"]).optional(),
+      prepend_scheme: z.enum(["always", "never"]).optional(),
       add_prefix_space: z.boolean().optional(),
       split: z.boolean().optional(),
     }),
@@ -119,7 +119,7 @@ const postProcessor = z.discriminatedUnion("type", [
 export type PostProcessorJson = z.infer<typeof postProcessor>;
 
 const tokenizerJson = z.object({
-  added_tokens: z.array(addedTokenFlags.extend({ id })).default([]),
+  added_tokens: z.array(addedTokenFlags).default([]),
   normalizer: z.unknown(),
   pre_tokenizer: z.unknown(),
   post_processor: z.unknown(),
@@ -150,7 +150,7 @@ const tokenizerConfig = namedTokens.extend({
 
 export type NamedTokens = z.infer<typeof namedTokens>;
 export type TokenizerConfig = z.infer<typeof tokenizerConfig>;
-export type AddedTokenJson = z.infer<typeof addedTokenFlags> & { id?: number | undefined };
+export type AddedTokenJson = z.infer<typeof addedTokenFlags>;
 
 /** A tokenizer's folder. Its methods throw ModelInvalidError, naming the file, when one is missing or malformed. */
 export class TokenizerFolder {

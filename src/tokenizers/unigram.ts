@@ -41,11 +41,11 @@ export class Unigram implements TokenModel {
       token[to] = id;
     };
 
-    for (let from = 0; from < piece.length; ) {
+    for (let from = 0; from < piece.length;) {
       const afterCharacter = from + (piece.codePointAt(from)! > 0xffff ? 2 : 1);
       let characterIsKnown = false;
       let node: number | undefined = 0;
-      for (let to = from; to < piece.length; ) {
+      for (let to = from; to < piece.length;) {
         node = this.#children.get(node * 2 ** 16 + piece.charCodeAt(to));
         if (node === undefined) break;
         to++;
@@ -64,7 +64,7 @@ export class Unigram implements TokenModel {
       if (token[to] === this.#unknownId && ids.at(-1) === this.#unknownId) continue;
       ids.push(token[to]!);
     }
-    return ids.reverse();
+    return ids.toReversed();
   }
 
   #insert(token: string, id: number): void {
