@@ -120,9 +120,9 @@ export type PostProcessorJson = z.infer<typeof postProcessor>;
 
 const tokenizerJson = z.object({
   added_tokens: z.array(addedTokenFlags).default([]),
-  normalizer: z.unknown(),
-  pre_tokenizer: z.unknown(),
-  post_processor: z.unknown(),
+  normalizer: z.unknown().optional(),
+  pre_tokenizer: z.unknown().optional(),
+  post_processor: z.unknown().optional(),
   model: z.discriminatedUnion("type", [bpeModel, unigramModel]),
 });
 

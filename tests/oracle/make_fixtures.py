@@ -284,7 +284,8 @@ def make_pictures() -> None:
 
 def make_tokens() -> None:
     """tokens.json: per model and tokenizer, the ids of each string, padded and truncated to maxLength; `length` is the
-    untruncated number of ids. A case is {text} or, when the text is very long, {repeat: [text, times]}."""
+    untruncated number of ids. A case is {text} or, when the text is very long, {repeat: [text, times]}. `tight` has short
+    texts at lengths that leave room for little or nothing."""
     result = {}
     for name in MODELS:
         clip = CLIPTokenizer.from_pretrained(FIXTURES / name / "tokenizer")
@@ -301,14 +302,12 @@ def token_cases(tokenizer, max_length: int) -> dict:
         whole = tokenizer([text]).input_ids[0]
         source = {"repeat": list(item)} if isinstance(item, tuple) else {"text": item}
         cases.append({**source, "length": len(whole), "ids": padded})
-    tight = []
-    for text in BRIEF_STRINGS:
-        for length in (1, 2, 3, 8):
-            try:
-                ids = tokenizer([text], padding="max_length", max_length=length, truncation=True).input_ids[0]
-            except BaseException:  # tokenizers panics when the special tokens alone are too many
-                continue
-            tight.append({"text": text, "maxLength": length, "ids": ids})
+    fewest = len(tokenizer([""]).input_ids[0])  # below this, transformers does not truncate at all
+    tight = [
+        {"text": text, "maxLength": length,
+         "ids": tokenizer([text], padding="max_length", max_length=length, truncation=True).input_ids[0]}
+        for text in BRIEF_STRINGS for length in (fewest, 3, 8)
+    ]
     return {"maxLength": max_length, "cases": cases, "tight": tight}
 
 
