@@ -1,8 +1,9 @@
-import { spawnSync } from "node:child_process";
+import { exec, spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { pngHeader, tinyModelFolder, until } from "./support/easel-server.ts";
 import { childrenOf, cliCommand, type CliOptions, isAlive, runCli, startCli } from "./support/run-cli.ts";
@@ -18,6 +19,9 @@ const tiny = ["--model", tinyModelFolder, "--size", "32x32", "--steps", "2"];
 /** Takes about a minute if nothing stops it. */
 const long = ["--model", tinyModelFolder, "--size", "256x256", "--steps", "150", "--n", "10"];
 const pictures = (folder = cwd) => readdirSync(folder).filter((name) => name !== "home");
+const listening = /^listening on (http:\/\/127\.0\.0\.1:\d+)$/m;
+const serve = (env: Record<string, string> = {}) =>
+  startCli(["serve", "--port", "0", "--model", tinyModelFolder], { cwd, env });
 
 describe("easel generate", () => {
   test("saves the picture, tells its file, size and seed on stdout and the progress on stderr", async () => {
@@ -130,7 +134,7 @@ describe("easel generate", () => {
 
   test("Ctrl-C in mid-picture exits with 130 at once, and leaves no file and no process", async () => {
     const run = startCli(["generate", "a cat", ...long, "--out", "cat.png"], { cwd });
-    await until(() => run.output.stderr.includes("Drawing") || run.output.stderr.includes("Image 1"));
+    await until(() => run.output.stderr.includes("Image 1"));
     const engines = await childrenOf(run.child.pid ?? 0);
     expect(engines).toHaveLength(1);
     const interruptedMs = performance.now();
@@ -183,10 +187,6 @@ describe("easel models", () => {
 });
 
 describe("easel serve", () => {
-  const listening = /^listening on (http:\/\/127\.0\.0\.1:\d+)$/m;
-  const serve = (env: Record<string, string> = {}, ...args: string[]) =>
-    startCli(["serve", "--port", "0", "--model", tinyModelFolder, ...args], { cwd, env });
-
   test("the first start prints a key in a command to paste, once; SIGTERM ends it in order", async () => {
     const first = serve();
     await until(() => listening.test(first.output.stdout));
@@ -213,10 +213,8 @@ describe("easel serve", () => {
     await until(() => listening.test(run.output.stdout));
     const command = run.output.stdout.slice(run.output.stdout.indexOf("curl"), run.output.stdout.indexOf("listening"));
     const curl = command.trim().replace('Rome"', 'Rome", "size": "32x32", "steps": 1');
-    const { promise, resolve } = Promise.withResolvers<string>();
-    const { exec } = await import("node:child_process");
-    exec(`${curl} -sS`, (_, stdout) => resolve(stdout));
-    expect(JSON.parse(await promise)).toMatchObject({ data: [{ size: "32x32" }] });
+    const { stdout } = await promisify(exec)(`${curl} -sS`);
+    expect(JSON.parse(stdout)).toMatchObject({ data: [{ size: "32x32" }] });
     run.child.kill("SIGTERM");
     await run.ended;
   });

@@ -1,17 +1,8 @@
 import { createHash } from "node:crypto";
-import { connect } from "node:net";
-import fc from "fast-check";
-import OpenAI from "openai";
+import * as fc from "fast-check";
+import { AuthenticationError, OpenAI } from "openai";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import {
-  type EaselServer,
-  longRequest,
-  otherTinyModel,
-  pngHeader,
-  startServer,
-  tinyModel,
-  until,
-} from "./support/easel-server.ts";
+import { type EaselServer, otherTinyModel, pngHeader, startServer, tinyModel } from "./support/easel-server.ts";
 
 let server: EaselServer;
 beforeAll(async () => {
@@ -36,6 +27,7 @@ async function draw(body: object): Promise<Answer> {
 
 const picture = (answer: Answer, index = 0) => Buffer.from(answer.data[index]?.b64_json ?? "", "base64");
 const digest = (data: Uint8Array) => createHash("sha256").update(data).digest("hex");
+const client = () => new OpenAI({ apiKey: server.key, baseURL: `${server.url}/v1` });
 
 describe("drawing", () => {
   test("the seed document's request answers with n raw PNGs, each with its own seed", async () => {
@@ -117,106 +109,6 @@ describe("drawing", () => {
       fc.asyncProperty(prompts, async (prompt) => void (await draw({ prompt, steps: 1, size: "16x16" }))),
       { numRuns: 15 },
     );
-  });
-});
-
-describe("bad input", () => {
-  const cases: [string, unknown, string | null, RegExp][] = [
-    ["no prompt", {}, "prompt", /^prompt is required\.$/],
-    ["empty prompt", { prompt: "" }, "prompt", /empty/],
-    ["blank prompt", { prompt: " \n " }, "prompt", /empty/],
-    ["long prompt", { prompt: "x".repeat(100_000) }, "prompt", /at most 32000 characters, but has 100000/],
-    ["null byte", { prompt: "a\0b" }, "prompt", /null bytes/],
-    ["prompt of another type", { prompt: ["a"] }, "prompt", /must be a text/],
-    ["size 0x0", { ...small, size: "0x0" }, "size", /from 16 to 2048 pixels/],
-    ["size 257x300", { ...small, size: "257x300" }, "size", /multiples of 16, such as 256x304/],
-    ["size 1e9x1e9", { ...small, size: "1e9x1e9" }, "size", /WIDTHxHEIGHT/],
-    ["size abc", { ...small, size: "abc" }, "size", /WIDTHxHEIGHT/],
-    ["size 99999x16", { ...small, size: "99999x16" }, "size", /from 16 to 2048 pixels/],
-    ["n 0", { ...small, n: 0 }, "n", /whole number from 1 to 10/],
-    ["n 11", { ...small, n: 11 }, "n", /whole number from 1 to 10/],
-    ["n 1.5", { ...small, n: 1.5 }, "n", /whole number from 1 to 10/],
-    ["n as text", { ...small, n: "2" }, "n", /whole number from 1 to 10/],
-    ["seed -1", { ...small, seed: -1 }, "seed", /whole number/],
-    ["seed 2^53", { ...small, seed: 2 ** 53 }, "seed", /whole number/],
-    ["seed as text", { ...small, seed: "seven" }, "seed", /whole number/],
-    ["a last seed beyond 2^53 - 1", { ...small, n: 2, seed: 2 ** 53 - 1 }, "seed", /last image/],
-    ["steps 0", { ...small, steps: 0 }, "steps", /whole number from 1 to 150/],
-    ["guidance as text", { ...small, guidance_scale: "high" }, "guidance_scale", /number from 0 to 100/],
-    ["response_format url", { ...small, response_format: "url" }, "response_format", /only be "b64_json" for now/],
-    ["output_format webp", { ...small, output_format: "webp" }, "output_format", /only be "png" for now/],
-    ["stream", { ...small, stream: true }, "stream", /only be false for now/],
-    ["partial_images", { ...small, partial_images: 2 }, "partial_images", /only be 0 for now/],
-    ["transparency", { ...small, background: "transparent" }, "background", /"auto" or "opaque"/],
-    ["a body that is a list", [], null, /must be a JSON object/],
-    ["a body that is null", null, null, /must be a JSON object/],
-    ["a body that is a text", "cat", null, /must be a JSON object/],
-  ];
-  test.each(cases)("%s is a 400 that names the parameter", async (_, body, param, message) => {
-    const response = await server.fetch(route, body);
-    expect(response.status).toBe(400);
-    expect(await response.json()).toEqual({
-      error: { message: expect.stringMatching(message), type: "invalid_request_error", param, code: "invalid_request" },
-    });
-    expect(response.headers.get("x-request-id")).toMatch(/^req_/);
-    expect(response.statusText).toMatch(/^[\x20-\x7e]{10,120}$/);
-  });
-
-  test.each([
-    ["broken JSON", '{"prompt": "a', "application/json"],
-    ["no body", "", "application/json"],
-    ["a form", "prompt=cat", "application/x-www-form-urlencoded"],
-    ["another type", "<cat/>", "text/xml"],
-    ["a poisoned prototype", '{"prompt":"a","__proto__":{"n":2}}', "application/json"],
-    ["deep nesting", "[".repeat(100_000), "application/json"],
-  ])("%s is a 400 in OpenAI's shape", async (_, body, type) => {
-    const headers = { authorization: `Bearer ${server.key}`, "content-type": type };
-    const response = await fetch(server.url + route, { method: "POST", headers, body });
-    expect(response.status).toBe(400);
-    expect(await response.json()).toMatchObject({ error: { type: "invalid_request_error", code: "invalid_request" } });
-  });
-
-  test("whatever JSON comes, the answer is never a 5xx", async () => {
-    const junk = fc.record(
-      {
-        prompt: fc.jsonValue(),
-        n: fc.jsonValue(),
-        size: fc.jsonValue(),
-        seed: fc.jsonValue(),
-        stream: fc.constant(true),
-      },
-      { requiredKeys: ["stream"] },
-    );
-    await fc.assert(
-      fc.asyncProperty(fc.oneof(junk, fc.jsonValue()), async (body) => {
-        expect((await server.fetch(route, body)).status).toBe(400);
-      }),
-      { numRuns: 100 },
-    );
-  });
-
-  test("a body over the limit is a 413", async () => {
-    const response = await server.fetch(route, { prompt: "x".repeat(2 ** 20) });
-    expect(response.status).toBe(413);
-    expect(await response.json()).toMatchObject({ error: { code: "payload_too_large" } });
-  });
-
-  test.each(["/", "/v2/models", "/v1", "/v1/images", "/v1/%zz"])(
-    "GET %s is a 404 or 400 in OpenAI's shape",
-    async (path) => {
-      const response = await server.fetch(path);
-      expect([400, 404]).toContain(response.status);
-      expect(await response.json()).toMatchObject({ error: { type: "invalid_request_error", param: null } });
-      expect(response.headers.get("x-request-id")).toMatch(/^req_/);
-    },
-  );
-
-  test("bytes that are no HTTP get a 400 in OpenAI's shape", async () => {
-    const socket = connect(Number(new URL(server.url).port), "127.0.0.1");
-    socket.end("HELO easel\r\n\r\n");
-    const answer = Buffer.concat(await Array.fromAsync(socket)).toString();
-    expect(answer).toMatch(/^HTTP\/1\.1 400 /);
-    expect(answer).toContain('"code":"invalid_request"');
   });
 });
 
@@ -303,15 +195,14 @@ describe("keys", () => {
 });
 
 describe("OpenAI's own client", () => {
-  const client = () => new OpenAI({ apiKey: server.key, baseURL: `${server.url}/v1` });
-
   test("draws, and passes extra parameters through", async () => {
+    const extra = { seed: 5, steps: 2 };
     const answer = await client().images.generate({
       prompt: "a white cat",
       size: "32x32",
       n: 2,
       response_format: "b64_json",
-      ...{ seed: 5, steps: 2 },
+      ...extra,
     });
     expect(answer.data).toHaveLength(2);
     expect(answer.data?.[1]).toMatchObject({ seed: 6 });
@@ -332,78 +223,7 @@ describe("OpenAI's own client", () => {
       requestID: expect.stringMatching(/^req_/),
     });
     await expect(new OpenAI({ apiKey: "wrong", baseURL: server.url }).models.list()).rejects.toBeInstanceOf(
-      OpenAI.AuthenticationError,
+      AuthenticationError,
     );
-  });
-});
-
-describe("long work", () => {
-  test("a client that leaves stops its picture within a moment, and the engine process lives on", async () => {
-    await draw({});
-    const processId = server.engine.processId;
-    const leaving = new AbortController();
-    const left = server.fetch(route, longRequest, { signal: leaving.signal });
-    await new Promise((resolve) => setTimeout(resolve, 1000));
-    leaving.abort();
-    await expect(left).rejects.toThrow();
-    const startedMs = performance.now();
-    await draw({});
-    expect(performance.now() - startedMs).toBeLessThan(2500);
-    expect(server.engine.processId).toBe(processId);
-  });
-
-  test("the model list answers within 20 ms while a picture is drawn", async () => {
-    const leaving = new AbortController();
-    const work = server.fetch(route, longRequest, { signal: leaving.signal }).catch(() => {});
-    await new Promise((resolve) => setTimeout(resolve, 500));
-    const durations: number[] = [];
-    for (let i = 0; i < 30; i++) {
-      const startedMs = performance.now();
-      await (await server.fetch("/v1/models")).json();
-      durations.push(performance.now() - startedMs);
-    }
-    leaving.abort();
-    await work;
-    // The median: other programs on the machine may take their time now and then.
-    expect(durations.sort((a, b) => a - b)[15]).toBeLessThan(20);
-  });
-
-  test("an engine process that is killed costs its own request, and the next one is drawn by a new one", async () => {
-    await draw({});
-    const killed = server.engine.processId;
-    const work = server.fetch(route, longRequest);
-    await new Promise((resolve) => setTimeout(resolve, 500));
-    process.kill(killed ?? 0, "SIGKILL");
-    const response = await work;
-    expect(response.status).toBe(500);
-    expect(await response.json()).toMatchObject({ error: { code: "engine_crashed", type: "server_error" } });
-    await draw({});
-    expect(server.engine.processId).not.toBe(killed);
-  });
-
-  test("a full queue is a 503 that says when to come back", async () => {
-    await using busy = await startServer({ EASEL_QUEUE_BOUND: "1" });
-    const leaving = new AbortController();
-    const work = [1, 2].map(() => busy.fetch(route, longRequest, { signal: leaving.signal }).catch(() => {}));
-    await new Promise((resolve) => setTimeout(resolve, 500));
-    const response = await busy.fetch(route, small);
-    expect(response.status).toBe(503);
-    expect(Number(response.headers.get("retry-after"))).toBeGreaterThan(0);
-    expect(await response.json()).toMatchObject({ error: { code: "queue_full", type: "server_error" } });
-    leaving.abort();
-    await Promise.all(work);
-  });
-
-  test("closing the engine answers what is still being drawn", async () => {
-    await using closing = await startServer();
-    const work = closing.fetch(route, longRequest);
-    await until(() => closing.log.length >= 0 && closing.engine.processId !== undefined);
-    await new Promise((resolve) => setTimeout(resolve, 500));
-    await closing.engine.close();
-    const response = await work;
-    expect(response.status).toBe(503);
-    expect(await response.json()).toMatchObject({
-      error: { code: "cancelled", message: expect.stringContaining("shutting down") },
-    });
   });
 });

@@ -2,6 +2,7 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
+import { setPriority } from "node:os";
 import { extname } from "node:path";
 import { CancelledError, deserializeError, EaselError } from "../errors.ts";
 import type { Progress } from "../pipelines/flux-pipeline.ts";
@@ -12,6 +13,8 @@ export interface EngineHostOptions {
   cancelGraceMs?: number | undefined;
   /** Shows the native libraries' messages on stderr. */
   debug?: boolean | undefined;
+  /** Lets other programs go first, the more the higher (a Unix nice value, 0 to 19). Default 0. */
+  niceness?: number | undefined;
 }
 
 interface RunOptions {
@@ -24,12 +27,14 @@ const stderrTailLength = 4096;
 export class EngineHost {
   readonly #cancelGraceMs: number;
   readonly #debug: boolean;
+  readonly #niceness: number;
   #child: ChildProcess | undefined;
   #stderrTail = "";
 
-  constructor({ cancelGraceMs = 3000, debug = false }: EngineHostOptions = {}) {
+  constructor({ cancelGraceMs = 3000, debug = false, niceness = 0 }: EngineHostOptions = {}) {
     this.#cancelGraceMs = cancelGraceMs;
     this.#debug = debug;
+    this.#niceness = niceness;
   }
 
   /** The process's id, while one is running. */
@@ -49,6 +54,7 @@ export class EngineHost {
     });
     this.#child = child;
     this.#stderrTail = "";
+    if (this.#niceness > 0 && child.pid !== undefined) setPriority(child.pid, this.#niceness);
     child.stderr?.setEncoding("utf8").on("data", (chunk: string) => {
       this.#stderrTail = (this.#stderrTail + chunk).slice(-stderrTailLength);
     });

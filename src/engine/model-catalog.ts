@@ -127,17 +127,19 @@ async function readModel(name: string, place: Place): Promise<CatalogModel> {
       cause,
     });
   });
-  const card = await readCard(join(place.folder, "easel.json"));
+  const card = await readCard(name, place.folder);
   const side = card.nativeSize ?? fluxNativeSize;
   return { name, ...place, nativeSize: { width: side, height: side }, license: card.license, modifiedAt: file.mtime };
 }
 
-async function readCard(path: string): Promise<z.infer<typeof cardSchema>> {
+async function readCard(name: string, folder: string): Promise<z.infer<typeof cardSchema>> {
   try {
-    return cardSchema.parse(JSON.parse(await readFile(path, "utf8")));
+    return cardSchema.parse(JSON.parse(await readFile(join(folder, "easel.json"), "utf8")));
   } catch (cause) {
     if (isMissing(cause)) return {};
-    throw new ModelInvalidError(`${path} is damaged; restore it from the model's source.`, { cause });
+    throw new ModelInvalidError(`The easel.json of the model ${name} is damaged; restore it from the model's source.`, {
+      cause,
+    });
   }
 }
 

@@ -1,5 +1,6 @@
 /** The command line as a child process, for tests. */
 import { type ChildProcess, spawn } from "node:child_process";
+import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 
 const main = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
@@ -47,7 +48,6 @@ export async function runCli(args: readonly string[], options: CliOptions) {
 
 /** The process ids of the children of `pid` (Linux). */
 export async function childrenOf(pid: number): Promise<number[]> {
-  const { readFile } = await import("node:fs/promises");
   const text = await readFile(`/proc/${pid}/task/${pid}/children`, "utf8").catch(() => "");
   return text.trim().split(" ").filter(Boolean).map(Number);
 }

@@ -21,6 +21,9 @@ interface ServeFlags {
   threads?: string;
 }
 
+/** Enough for the API to answer in milliseconds while every core draws. */
+const engineNiceness = 5;
+
 /** How long pictures in progress may still take when the server is told to stop. */
 const shutdownGraceMs = 10_000;
 
@@ -33,7 +36,7 @@ export async function serve(flags: ServeFlags): Promise<number> {
 
   await using database = await openDatabase(join(config.home, "easel.db"));
   const keys = new KeyStore(database);
-  await using engine = Engine.start({ ...config, catalog });
+  await using engine = Engine.start({ ...config, catalog, niceness: engineNiceness });
   const log = { level: config.logLevel, stream: process.stderr };
   await using app = createApp({ ...config, engine, keys, defaultModel, limits: config, log });
 

@@ -1,0 +1,111 @@
+import { connect } from "node:net";
+import * as fc from "fast-check";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type EaselServer, startServer } from "./support/easel-server.ts";
+
+let server: EaselServer;
+beforeAll(async () => {
+  server = await startServer();
+});
+afterAll(() => server[Symbol.asyncDispose]());
+
+const small = { prompt: "a white cat", size: "32x32", steps: 2 };
+const route = "/v1/images/generations";
+
+const cases: [string, unknown, string | null, RegExp][] = [
+  ["no prompt", {}, "prompt", /^prompt is required\.$/],
+  ["empty prompt", { prompt: "" }, "prompt", /empty/],
+  ["blank prompt", { prompt: " \n " }, "prompt", /empty/],
+  ["long prompt", { prompt: "x".repeat(100_000) }, "prompt", /at most 32000 characters, but has 100000/],
+  ["null byte", { prompt: "a\0b" }, "prompt", /null bytes/],
+  ["prompt of another type", { prompt: ["a"] }, "prompt", /must be a text/],
+  ["size 0x0", { ...small, size: "0x0" }, "size", /from 16 to 2048 pixels/],
+  ["size 257x300", { ...small, size: "257x300" }, "size", /multiples of 16, such as 256x304/],
+  ["size 1e9x1e9", { ...small, size: "1e9x1e9" }, "size", /WIDTHxHEIGHT/],
+  ["size abc", { ...small, size: "abc" }, "size", /WIDTHxHEIGHT/],
+  ["size 99999x16", { ...small, size: "99999x16" }, "size", /from 16 to 2048 pixels/],
+  ["n 0", { ...small, n: 0 }, "n", /whole number from 1 to 10/],
+  ["n 11", { ...small, n: 11 }, "n", /whole number from 1 to 10/],
+  ["n 1.5", { ...small, n: 1.5 }, "n", /whole number from 1 to 10/],
+  ["n as text", { ...small, n: "2" }, "n", /whole number from 1 to 10/],
+  ["seed -1", { ...small, seed: -1 }, "seed", /whole number/],
+  ["seed 2^53", { ...small, seed: 2 ** 53 }, "seed", /whole number/],
+  ["seed as text", { ...small, seed: "seven" }, "seed", /whole number/],
+  ["a last seed beyond 2^53 - 1", { ...small, n: 2, seed: 2 ** 53 - 1 }, "seed", /last image/],
+  ["steps 0", { ...small, steps: 0 }, "steps", /whole number from 1 to 150/],
+  ["guidance as text", { ...small, guidance_scale: "high" }, "guidance_scale", /number from 0 to 100/],
+  ["response_format url", { ...small, response_format: "url" }, "response_format", /only be "b64_json" for now/],
+  ["output_format webp", { ...small, output_format: "webp" }, "output_format", /only be "png" for now/],
+  ["stream", { ...small, stream: true }, "stream", /only be false for now/],
+  ["partial_images", { ...small, partial_images: 2 }, "partial_images", /only be 0 for now/],
+  ["transparency", { ...small, background: "transparent" }, "background", /"auto" or "opaque"/],
+  ["a body that is a list", [], null, /must be a JSON object/],
+  ["a body that is null", null, null, /must be a JSON object/],
+  ["a body that is a text", "cat", null, /must be a JSON object/],
+];
+test.each(cases)("%s is a 400 that names the parameter", async (_, body, param, message) => {
+  const response = await server.fetch(route, body);
+  expect(response.status).toBe(400);
+  expect(await response.json()).toEqual({
+    error: { message: expect.stringMatching(message), type: "invalid_request_error", param, code: "invalid_request" },
+  });
+  expect(response.headers.get("x-request-id")).toMatch(/^req_/);
+  expect(response.statusText).toMatch(/^[\x20-\x7e]{10,120}$/);
+});
+
+test.each([
+  ["broken JSON", '{"prompt": "a', "application/json"],
+  ["no body", "", "application/json"],
+  ["a form", "prompt=cat", "application/x-www-form-urlencoded"],
+  ["another type", "<cat/>", "text/xml"],
+  ["a poisoned prototype", '{"prompt":"a","__proto__":{"n":2}}', "application/json"],
+  ["deep nesting", "[".repeat(100_000), "application/json"],
+])("%s is a 400 in OpenAI's shape", async (_, body, type) => {
+  const headers = { authorization: `Bearer ${server.key}`, "content-type": type };
+  const response = await fetch(server.url + route, { method: "POST", headers, body });
+  expect(response.status).toBe(400);
+  expect(await response.json()).toMatchObject({ error: { type: "invalid_request_error", code: "invalid_request" } });
+});
+
+test("whatever JSON comes, the answer is never a 5xx", async () => {
+  const junk = fc.record(
+    {
+      prompt: fc.jsonValue(),
+      n: fc.jsonValue(),
+      size: fc.jsonValue(),
+      seed: fc.jsonValue(),
+      stream: fc.constant(true),
+    },
+    { requiredKeys: ["stream"] },
+  );
+  await fc.assert(
+    fc.asyncProperty(fc.oneof(junk, fc.jsonValue()), async (body) => {
+      expect((await server.fetch(route, body)).status).toBe(400);
+    }),
+    { numRuns: 100 },
+  );
+});
+
+test("a body over the limit is a 413", async () => {
+  const response = await server.fetch(route, { prompt: "x".repeat(2 ** 20) });
+  expect(response.status).toBe(413);
+  expect(await response.json()).toMatchObject({ error: { code: "payload_too_large" } });
+});
+
+test.each(["/", "/v2/models", "/v1", "/v1/images", "/v1/%zz"])(
+  "GET %s is a 404 or 400 in OpenAI's shape",
+  async (path) => {
+    const response = await server.fetch(path);
+    expect([400, 404]).toContain(response.status);
+    expect(await response.json()).toMatchObject({ error: { type: "invalid_request_error", param: null } });
+    expect(response.headers.get("x-request-id")).toMatch(/^req_/);
+  },
+);
+
+test("bytes that are no HTTP get a 400 in OpenAI's shape", async () => {
+  const socket = connect(Number(new URL(server.url).port), "127.0.0.1");
+  socket.end("HELO easel\r\n\r\n");
+  const answer = Buffer.concat(await Array.fromAsync(socket)).toString();
+  expect(answer).toMatch(/^HTTP\/1\.1 400 /);
+  expect(answer).toContain('"code":"invalid_request"');
+});
