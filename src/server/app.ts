@@ -27,6 +27,8 @@ export interface AppOptions {
 export function createApp(options: AppOptions): FastifyInstance {
   const app = fastify({
     bodyLimit: options.bodyLimitBytes,
+    // For receiving a request, not for answering it.
+    requestTimeout: 60_000,
     logger: options.log,
     // One line per request is written below, without query or headers; prompts and keys never reach the log.
     logController: new LogController({ disableRequestLogging: true }),
