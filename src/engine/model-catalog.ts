@@ -2,11 +2,11 @@
  * The models that can be asked for by name: the built-in one, those installed under the home folder, and folders that
  * the operator named when starting. A request's name is only ever compared with this list; it never becomes a path.
  */
-import { readdir, readFile, stat } from "node:fs/promises";
+import { readdir, stat } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { z } from "zod";
 import { ModelInvalidError, ModelNotFoundError } from "../errors.ts";
+import { readModelCard } from "../pipelines/model-card.ts";
 import type { PictureSize } from "./generation-request.ts";
 
 export interface CatalogModel {
@@ -38,12 +38,6 @@ const knownModels: readonly KnownModel[] = [
   },
   { name: "FLUX.1-schnell", repository: "black-forest-labs/FLUX.1-schnell", license: "Apache-2.0" },
 ];
-
-/** `easel.json`, the card of a model made for Easel; folders from elsewhere have none. */
-const cardSchema = z.object({
-  nativeSize: z.number().int().min(16).multipleOf(16).optional(),
-  license: z.string().optional(),
-});
 
 /** FLUX.1's own default in diffusers. */
 const fluxNativeSize = 1024;
@@ -127,22 +121,6 @@ async function readModel(name: string, place: Place): Promise<CatalogModel> {
       cause,
     });
   });
-  const card = await readCard(name, place.folder);
-  const side = card.nativeSize ?? fluxNativeSize;
-  return { name, ...place, nativeSize: { width: side, height: side }, license: card.license, modifiedAt: file.mtime };
-}
-
-async function readCard(name: string, folder: string): Promise<z.infer<typeof cardSchema>> {
-  try {
-    return cardSchema.parse(JSON.parse(await readFile(join(folder, "easel.json"), "utf8")));
-  } catch (cause) {
-    if (isMissing(cause)) return {};
-    throw new ModelInvalidError(`The easel.json of the model ${name} is damaged; restore it from the model's source.`, {
-      cause,
-    });
-  }
-}
-
-function isMissing(error: unknown): boolean {
-  return error instanceof Error && "code" in error && error.code === "ENOENT";
+  const { nativeSize: side = fluxNativeSize, license } = readModelCard(place.folder);
+  return { name, ...place, nativeSize: { width: side, height: side }, license, modifiedAt: file.mtime };
 }

@@ -61,6 +61,12 @@ export class ConfigReader {
     return value as number;
   }
 
+  string(field: string): string {
+    const value = this.values[field];
+    if (typeof value !== "string") this.refuse(field, "a text");
+    return value as string;
+  }
+
   bool(field: string, fallback?: boolean): boolean {
     const value = this.values[field] ?? fallback;
     if (typeof value !== "boolean") this.refuse(field, "true or false");

@@ -21,8 +21,8 @@ import { type HostTensor, Session } from "../onnx/session.ts";
 import { FlowMatchEulerScheduler } from "../schedulers/flow-match-euler.ts";
 import { WeightSource } from "../weights/weight-source.ts";
 import { type EncodedPrompt, PromptEncoder } from "./encode-prompt.ts";
-import { type GenerationDefaults, readGenerationDefaults } from "./generation-defaults.ts";
 import { drawNoise, imageIds, packLatents, textIds, unpackLatents } from "./latents.ts";
+import { type GenerationDefaults, generationDefaults, type ModelCard, readModelCard } from "./model-card.ts";
 
 export const precisions = ["fp32", "fp16", "int8", "int4"] as const;
 export type Precision = (typeof precisions)[number];
@@ -92,6 +92,7 @@ interface PipelineParts {
   promptEncoder: PromptEncoder;
   transformer: { config: FluxConfig; session: Session };
   autoencoder: { config: AutoencoderConfig; session: Session };
+  card: ModelCard;
   defaults: GenerationDefaults;
   device: ResolvedDevice;
 }
@@ -128,6 +129,7 @@ export class FluxPipeline {
     }
     const transformerGraph = fluxTransformer(fluxConfig, WeightSource.openFolder(transformerDir));
     const decoderGraph = autoencoderDecoder(autoencoderConfig, WeightSource.openFolder(autoencoderDir));
+    const card = readModelCard(modelDir);
     return new FluxPipeline({
       scheduler: FlowMatchEulerScheduler.fromConfig(
         ConfigReader.read(join(modelDir, "scheduler"), "scheduler_config.json"),
@@ -135,7 +137,8 @@ export class FluxPipeline {
       promptEncoder: await PromptEncoder.load(modelDir, session),
       transformer: { config: fluxConfig, session: await Session.create(transformerGraph, session) },
       autoencoder: { config: autoencoderConfig, session: await Session.create(decoderGraph, session) },
-      defaults: readGenerationDefaults(modelDir, fluxConfig),
+      card,
+      defaults: generationDefaults(card, fluxConfig),
       device,
     });
   }
@@ -147,13 +150,13 @@ export class FluxPipeline {
    * @throws CancelledError between two steps, when `signal` aborts.
    */
   async generate(params: GenerationParams, options: GenerateOptions = {}): Promise<GenerationResult> {
-    const { scheduler, promptEncoder, transformer, autoencoder, defaults } = this.parts;
+    const { scheduler, promptEncoder, transformer, autoencoder, card, defaults } = this.parts;
     const numInferenceSteps = params.numInferenceSteps ?? defaults.numInferenceSteps;
     const guidanceScale = params.guidanceScale ?? defaults.guidanceScale;
     const maxSequenceLength = params.maxSequenceLength ?? defaults.maxSequenceLength;
     const trueCfgScale = params.trueCfgScale ?? (params.negativePrompt === undefined ? 1 : defaultTrueCfgScale);
     const granularity = 2 * pixelsPerLatent(autoencoder.config);
-    const drawn = planDrawnSize(params, granularity, defaults.nativeSize);
+    const drawn = planDrawnSize(params, granularity, card.nativeSize);
     const notices: string[] = this.settingsNotices(params, drawn);
 
     // 1. Encode the prompt, and what to keep away from.
