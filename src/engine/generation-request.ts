@@ -40,6 +40,8 @@ export function requestFields(limits: RequestLimits) {
     prompt: text().refine((value) => value.trim() !== "", {
       error: "must not be empty; describe the picture in words",
     }),
+    /** A model draws something without words too; whoever types "" on a command line means it. */
+    promptOrEmpty: text(),
     negativePrompt: text(),
     model: z.string({ error: must("be the name of a model") }).min(1, { error: must("be the name of a model") }),
     size: size(limits),

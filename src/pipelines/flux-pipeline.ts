@@ -248,6 +248,8 @@ export class FluxPipeline {
         `This model draws ${drawn.width}x${drawn.height}; the picture was ${verb} to ${params.width}x${params.height}.`,
       );
     }
+    if (params.prompt.trim() === "")
+      notices.push("The prompt is empty: the picture is whatever the model comes up with.");
     if (params.guidanceScale !== undefined && !this.parts.transformer.config.guidanceEmbeds) {
       notices.push("This model takes no guidance scale; it was ignored.");
     }

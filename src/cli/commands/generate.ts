@@ -63,7 +63,7 @@ function parseFlags(prompt: string, flags: GenerateFlags, config: Config) {
   const fields = requestFields(config);
   const parsed = z
     .object({
-      "The prompt": fields.prompt,
+      "The prompt": fields.promptOrEmpty,
       "--size": fields.size.optional(),
       "--n": fields.numImages.optional(),
       "--seed": fields.seed.optional(),
