@@ -1,14 +1,7 @@
 /** Pixels → PNG, with text fields that say how the picture was made. */
 import { crc32 } from "node:zlib";
 import sharp from "sharp";
-
-/** A picture in memory. */
-export interface RgbImage {
-  width: number;
-  height: number;
-  /** 8 bits a channel, rows from the top. [height, width, 3] */
-  pixels: Uint8Array;
-}
+import type { RgbImage } from "./rgb-image.ts";
 
 /**
  * `image` as the bytes of a PNG file; `metadata` becomes its text fields (iTXt chunks, so any Unicode survives), by keyword

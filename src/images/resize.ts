@@ -1,12 +1,29 @@
-/** Enlarging and reducing pictures. */
+/** Enlarging and reducing pictures, by Lanczos' filter with three lobes. */
 import sharp from "sharp";
-import type { RgbImage } from "./encode.ts";
+import type { GrayImage, RgbImage } from "./rgb-image.ts";
 
-/** `image` at another size, by Lanczos' filter with three lobes; the aspect ratio follows the new size. */
+/** `image` at another size; what the new shape has no room for is cut evenly from two sides. */
 export async function resize(image: RgbImage, width: number, height: number): Promise<RgbImage> {
-  const pixels = await sharp(image.pixels, { raw: { width: image.width, height: image.height, channels: 3 } })
-    .resize(width, height, { fit: "fill", kernel: "lanczos3" })
-    .raw()
-    .toBuffer();
-  return { width, height, pixels };
+  return { width, height, pixels: await resample(image, 3, width, height) };
+}
+
+/** `image` at another size, as `resize` does it. */
+export async function resizeGray(image: GrayImage, width: number, height: number): Promise<GrayImage> {
+  return { width, height, pixels: await resample(image, 1, width, height) };
+}
+
+async function resample(
+  image: RgbImage | GrayImage,
+  channels: 1 | 3,
+  width: number,
+  height: number,
+): Promise<Uint8Array> {
+  if (image.width === width && image.height === height) return image.pixels;
+  const resized = sharp(image.pixels, { raw: { width: image.width, height: image.height, channels } }).resize(
+    width,
+    height,
+    { fit: "cover", kernel: "lanczos3" },
+  );
+  // One channel stays one: sharp would otherwise make grey into three.
+  return await (channels === 1 ? resized.toColourspace("b-w") : resized).raw().toBuffer();
 }

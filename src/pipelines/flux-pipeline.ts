@@ -5,14 +5,8 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { CancelledError, EaselError, InvalidRequestError, ModelInvalidError } from "../errors.ts";
-import type { RgbImage } from "../images/encode.ts";
 import { resize } from "../images/resize.ts";
-import {
-  type AutoencoderConfig,
-  autoencoderDecoder,
-  parseAutoencoderConfig,
-  pixelsPerLatent,
-} from "../models/autoencoder.ts";
+import type { RgbImage } from "../images/rgb-image.ts";
 import { ConfigReader } from "../models/config-reader.ts";
 import { type FluxConfig, parseFluxConfig } from "../models/flux/config.ts";
 import { fluxTransformer, ropeTable, timeEmbeddingDim, timestepEmbedding } from "../models/flux/transformer.ts";
@@ -21,8 +15,19 @@ import { type HostTensor, Session } from "../onnx/session.ts";
 import { FlowMatchEulerScheduler } from "../schedulers/flow-match-euler.ts";
 import { WeightSource } from "../weights/weight-source.ts";
 import { type EncodedPrompt, PromptEncoder } from "./encode-prompt.ts";
-import { drawNoise, imageIds, packLatents, textIds, unpackLatents } from "./latents.ts";
+import {
+  addNoise,
+  blend,
+  defaultStrength,
+  encodeCondition,
+  firstStep,
+  type ImageCondition,
+  keepOutsideMask,
+} from "./image-conditioning.ts";
+import { type Latents, LatentCodec } from "./latent-codec.ts";
+import { imageIds, packLatents, textIds, unpackLatents } from "./latents.ts";
 import { type GenerationDefaults, generationDefaults, type ModelCard, readModelCard } from "./model-card.ts";
+import { TorchGenerator } from "./torch-random.ts";
 
 export const precisions = ["fp32", "fp16", "int8", "int4"] as const;
 export type Precision = (typeof precisions)[number];
@@ -54,6 +59,8 @@ export interface GenerationParams {
   seed: number;
   numImages: number;
   maxSequenceLength?: number | undefined;
+  /** Image to image and inpainting: the picture to start from. */
+  condition?: ImageCondition | undefined;
 }
 
 export interface Progress {
@@ -62,6 +69,14 @@ export interface Progress {
   /** Steps finished and in total for this image. */
   step: number;
   steps: number;
+}
+
+/** What the picture would be if it were done now; smaller than the picture itself where decoding all of it is costly. */
+export interface Preview extends RgbImage {
+  /** 0-based image of n. */
+  imageIndex: number;
+  /** 0-based preview of this image. */
+  previewIndex: number;
 }
 
 export interface GeneratedImage extends RgbImage {
@@ -83,15 +98,20 @@ export interface GenerationResult {
 export interface GenerateOptions {
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: Progress) => void) | undefined;
+  /** Previews of each image, spread evenly over its steps. Default 0. */
+  previews?: number | undefined;
+  onPreview?: ((preview: Preview) => void) | undefined;
 }
 
 const defaultTrueCfgScale = 4;
+/** Latents along a preview's longer side: more would take long to decode. */
+const maxPreviewLatents = 32;
 
 interface PipelineParts {
   scheduler: FlowMatchEulerScheduler;
   promptEncoder: PromptEncoder;
   transformer: { config: FluxConfig; session: Session };
-  autoencoder: { config: AutoencoderConfig; session: Session };
+  codec: LatentCodec;
   card: ModelCard;
   defaults: GenerationDefaults;
   device: ResolvedDevice;
@@ -119,16 +139,14 @@ export class FluxPipeline {
 
     const transformerDir = join(modelDir, "transformer");
     const fluxConfig = parseFluxConfig(ConfigReader.read(transformerDir));
-    const autoencoderDir = join(modelDir, "vae");
-    const autoencoderConfig = parseAutoencoderConfig(ConfigReader.read(autoencoderDir));
-    if (fluxConfig.inChannels !== 4 * autoencoderConfig.latentChannels) {
+    const codec = await LatentCodec.load(modelDir, session);
+    if (fluxConfig.inChannels !== 4 * codec.latentChannels) {
       throw new ModelInvalidError(
         `The model's transformer takes ${fluxConfig.inChannels} channels, which is not four times its autoencoder's ` +
-          `${autoencoderConfig.latentChannels} latent channels.`,
+          `${codec.latentChannels} latent channels.`,
       );
     }
     const transformerGraph = fluxTransformer(fluxConfig, WeightSource.openFolder(transformerDir));
-    const decoderGraph = autoencoderDecoder(autoencoderConfig, WeightSource.openFolder(autoencoderDir));
     const card = readModelCard(modelDir);
     return new FluxPipeline({
       scheduler: FlowMatchEulerScheduler.fromConfig(
@@ -136,7 +154,7 @@ export class FluxPipeline {
       ),
       promptEncoder: await PromptEncoder.load(modelDir, session),
       transformer: { config: fluxConfig, session: await Session.create(transformerGraph, session) },
-      autoencoder: { config: autoencoderConfig, session: await Session.create(decoderGraph, session) },
+      codec,
       card,
       defaults: generationDefaults(card, fluxConfig),
       device,
@@ -150,12 +168,12 @@ export class FluxPipeline {
    * @throws CancelledError between two steps, when `signal` aborts.
    */
   async generate(params: GenerationParams, options: GenerateOptions = {}): Promise<GenerationResult> {
-    const { scheduler, promptEncoder, transformer, autoencoder, card, defaults } = this.parts;
+    const { scheduler, promptEncoder, transformer, codec, card, defaults } = this.parts;
     const numInferenceSteps = params.numInferenceSteps ?? defaults.numInferenceSteps;
     const guidanceScale = params.guidanceScale ?? defaults.guidanceScale;
     const maxSequenceLength = params.maxSequenceLength ?? defaults.maxSequenceLength;
     const trueCfgScale = params.trueCfgScale ?? (params.negativePrompt === undefined ? 1 : defaultTrueCfgScale);
-    const granularity = 2 * pixelsPerLatent(autoencoder.config);
+    const granularity = 2 * codec.pixelsPerLatent;
     const drawn = planDrawnSize(params, granularity, card.nativeSize);
     const notices: string[] = this.settingsNotices(params, drawn);
 
@@ -178,17 +196,25 @@ export class FluxPipeline {
       : {};
     const sigmas = scheduler.sigmas(numInferenceSteps, tokens);
 
+    const strength = params.condition?.strength ?? defaultStrength;
+    const first = params.condition === undefined ? 0 : firstStep(numInferenceSteps, strength);
+    const previewSteps = spreadEvenly(options.previews ?? 0, first, numInferenceSteps);
+
     const images: GeneratedImage[] = [];
     for (let imageIndex = 0; imageIndex < params.numImages; imageIndex++) {
-      // 3. Draw the noise.
+      // 3. Draw the noise; on a picture to start from, only as much as belongs to the first step.
       const seed = params.seed + imageIndex;
-      const { latentChannels } = autoencoder.config;
-      let latents = packLatents(drawNoise(seed, latentChannels, height, width), latentChannels, height, width);
+      const generator = new TorchGenerator(seed);
+      const shape = { channels: codec.latentChannels, height, width };
+      const start = params.condition && (await encodeCondition(params.condition, drawn, codec, generator));
+      const noise = pack({ ...shape, data: generator.randn(shape.channels * height * width) });
+      let latents = start === undefined ? noise : addNoise(start.latents, noise, sigmas[first]!);
 
       // 4. Denoise: follow the velocity from noise (sigma 1) to picture (sigma 0).
-      for (let step = 0; step < numInferenceSteps; step++) {
+      for (let step = first; step < numInferenceSteps; step++) {
         await stopIfCancelled(options.signal);
         const sigma = sigmas[step]!;
+        const nextSigma = sigmas[step + 1]!;
         const velocityFor = async (text: EncodedPrompt): Promise<Float32Array> => {
           const { velocity } = await transformer.session.run({
             img: { data: latents, dims: [1, tokens, transformer.config.inChannels] },
@@ -202,25 +228,25 @@ export class FluxPipeline {
         };
         let velocity = await velocityFor(prompt);
         if (negative !== undefined) velocity = guide(await velocityFor(negative), velocity, trueCfgScale);
-        latents = scheduler.step(latents, velocity, sigma, sigmas[step + 1]!);
-        options.onProgress?.({ imageIndex, step: step + 1, steps: numInferenceSteps });
+        const previewIndex = previewSteps.indexOf(step);
+        if (previewIndex >= 0 && options.onPreview !== undefined) {
+          const estimate = unpack(scheduler.step(latents, velocity, sigma, 0), shape);
+          options.onPreview({ ...(await codec.decode(shrink(estimate))), imageIndex, previewIndex });
+        }
+        latents = scheduler.step(latents, velocity, sigma, nextSigma);
+        if (start?.mask !== undefined) {
+          latents = blend(addNoise(start.latents, noise, nextSigma), latents, start.mask);
+        }
+        options.onProgress?.({ imageIndex, step: step - first + 1, steps: numInferenceSteps - first });
       }
 
       // 5. Decode into pixels.
       await stopIfCancelled(options.signal);
-      const { scalingFactor, shiftFactor } = autoencoder.config;
-      const z = unpackLatents(latents, latentChannels, height, width).map(
-        (value) => value / scalingFactor + shiftFactor,
-      );
-      const { image } = await autoencoder.session.run({
-        latents: { data: z, dims: [1, latentChannels, height, width] },
-      });
-      let picture = toRgb(image!);
+      let picture = await codec.decode(unpack(latents, shape));
 
-      // 6. Enlarge or reduce what a small model drew at its own size.
-      if (picture.width !== params.width || picture.height !== params.height) {
-        picture = await resize(picture, params.width, params.height);
-      }
+      // 6. Enlarge or reduce what a small model drew at its own size, and put back what was not to be repainted.
+      picture = await resize(picture, params.width, params.height);
+      if (params.condition !== undefined) picture = await keepOutsideMask(picture, params.condition);
       images.push({ ...picture, seed, drawnWidth: drawn.width, drawnHeight: drawn.height });
     }
     return { images, notices, numInferenceSteps, guidanceScale, device: this.parts.device };
@@ -228,8 +254,8 @@ export class FluxPipeline {
 
   /** Gives the networks' memory back; the pipeline cannot be used afterwards. */
   async dispose(): Promise<void> {
-    const { promptEncoder, transformer, autoencoder } = this.parts;
-    await Promise.all([promptEncoder.dispose(), transformer.session.dispose(), autoencoder.session.dispose()]);
+    const { promptEncoder, transformer, codec } = this.parts;
+    await Promise.all([promptEncoder.dispose(), transformer.session.dispose(), codec.dispose()]);
   }
 
   private ropeInputs(textLength: number, rows: number, columns: number): Record<string, HostTensor> {
@@ -306,18 +332,39 @@ function guide(negative: Float32Array, positive: Float32Array, scale: number): F
   });
 }
 
-/** image [1, 3, H, W] in −1…1 → 8-bit pixels */
-function toRgb(image: HostTensor<Float32Array>): RgbImage {
-  const [, , height, width] = image.dims as [number, number, number, number];
-  const plane = height * width;
-  const pixels = new Uint8Array(3 * plane);
-  for (let channel = 0; channel < 3; channel++) {
-    for (let i = 0; i < plane; i++) {
-      const value = image.data[channel * plane + i]! / 2 + 0.5;
-      pixels[3 * i + channel] = Math.round(Math.min(1, Math.max(0, value)) * 255);
+type LatentShape = Omit<Latents, "data">;
+
+function pack({ data, channels, height, width }: Latents): Float32Array {
+  return packLatents(data, channels, height, width);
+}
+
+function unpack(packed: Float32Array, shape: LatentShape): Latents {
+  const { channels, height, width } = shape;
+  return { ...shape, data: unpackLatents(packed, channels, height, width) };
+}
+
+/** The steps after which previews are shown: `count` of those from `first` to the one before the last. */
+function spreadEvenly(count: number, first: number, end: number): number[] {
+  return Array.from({ length: count }, (_, i) => first + Math.floor(((i + 1) * (end - first)) / (count + 1)));
+}
+
+/** Latents averaged in blocks until neither side exceeds a preview's. */
+function shrink({ data, channels, height, width }: Latents): Latents {
+  const factor = Math.ceil(Math.max(height, width) / maxPreviewLatents);
+  if (factor === 1) return { data, channels, height, width };
+  const small = { channels, height: Math.floor(height / factor), width: Math.floor(width / factor) };
+  const averaged = new Float32Array(channels * small.height * small.width);
+  for (let i = 0; i < averaged.length; i++) {
+    const x = (i % small.width) * factor;
+    const y = (Math.floor(i / small.width) % small.height) * factor;
+    const channel = Math.floor(i / (small.width * small.height));
+    let sum = 0;
+    for (let dy = 0; dy < factor; dy++) {
+      for (let dx = 0; dx < factor; dx++) sum += data[(channel * height + y + dy) * width + x + dx]!;
     }
+    averaged[i] = sum / factor ** 2;
   }
-  return { width, height, pixels };
+  return { ...small, data: averaged };
 }
 
 /** Lets messages in (a network's run blocks the event loop), then stops if one of them was a cancellation. */

@@ -1,11 +1,12 @@
 import { describe, expect, it } from "vitest";
 import { readFixtureTensors } from "../../tests/oracle-fixtures.ts";
-import { drawNoise, imageIds, packLatents, textIds, unpackLatents } from "./latents.ts";
+import { imageIds, packLatents, textIds, unpackLatents } from "./latents.ts";
+import { TorchGenerator } from "./torch-random.ts";
 
 describe("latents", () => {
   it("are the noise that diffusers draws for a shape", () => {
     const { data } = readFixtureTensors("noise.safetensors")["42/16x8x12"]!;
-    expect(drawNoise(42, 16, 8, 12)).toEqual(data);
+    expect(new TorchGenerator(42).randn(16 * 8 * 12)).toEqual(data);
   });
 
   it("are packed as diffusers packs them", () => {
@@ -20,7 +21,7 @@ describe("latents", () => {
       [1, 2, 2],
       [3, 2, 10],
     ] as const) {
-      const latents = drawNoise(1, channels, height, width);
+      const latents = new TorchGenerator(1).randn(channels * height * width);
       const packed = packLatents(latents, channels, height, width);
       expect(unpackLatents(packed, channels, height, width)).toEqual(latents);
     }

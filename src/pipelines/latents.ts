@@ -1,14 +1,7 @@
 /**
- * Latents: drawing them, and FLUX's packing of each 2×2 patch into one token of four times the channels. Follows
- * diffusers' FluxPipeline (`prepare_latents`, `_pack_latents`, `_unpack_latents`, `_prepare_latent_image_ids`).
+ * The layout of latents: FLUX packs each 2×2 patch into one token of four times the channels, and every token has a
+ * position. Follows diffusers' FluxPipeline (`_pack_latents`, `_unpack_latents`, `_prepare_latent_image_ids`).
  */
-import { torchRandn } from "./torch-random.ts";
-
-/** The noise that diffusers draws with `torch.Generator("cpu").manual_seed(seed)`. [1, channels, height, width] */
-export function drawNoise(seed: number, channels: number, height: number, width: number): Float32Array {
-  return torchRandn(seed, channels * height * width);
-}
-
 /** [1, C, H, W] → [1, H/2·W/2, 4C]; a token holds its patch channel by channel. `height` and `width` are even. */
 export function packLatents(latents: Float32Array, channels: number, height: number, width: number): Float32Array {
   const packed = new Float32Array(latents.length);

@@ -1,13 +1,15 @@
 import { describe, expect, it } from "vitest";
 import { readFixtureTensors } from "../../tests/oracle-fixtures.ts";
-import { Mt19937, torchRandn } from "./torch-random.ts";
+import { Mt19937, TorchGenerator } from "./torch-random.ts";
 
 /** Bits, so that −0 differs from 0. */
 function bits(values: Float32Array): Int32Array {
   return new Int32Array(values.buffer, values.byteOffset, values.length);
 }
 
-describe("torchRandn", () => {
+const torchRandn = (seed: number, length: number) => new TorchGenerator(seed).randn(length);
+
+describe("torch's generator", () => {
   it("equals torch.randn bit for bit, for every recorded seed and length", () => {
     const recorded = Object.entries(readFixtureTensors("noise.safetensors"));
     expect(recorded.length).toBeGreaterThan(100);

@@ -47,23 +47,31 @@ export class Mt19937 {
   }
 }
 
-/** `torch.randn(length, generator=torch.Generator("cpu").manual_seed(seed))`, float32. `seed` is in [0, 2^53 − 1]. */
-export function torchRandn(seed: number, length: number): Float32Array {
-  const generator = new Mt19937(seed);
-  const values = new Float32Array(length);
-  if (length < 16) {
-    fillFewNormals(values, generator);
+/** `torch.Generator("cpu").manual_seed(seed)`, as far as drawing normals goes. `seed` is in [0, 2^53 − 1]. */
+export class TorchGenerator {
+  readonly #generator: Mt19937;
+
+  constructor(seed: number) {
+    this.#generator = new Mt19937(seed);
+  }
+
+  /** `torch.randn(length, generator=self)`, float32; each call goes on where the last one ended. */
+  randn(length: number): Float32Array {
+    const values = new Float32Array(length);
+    if (length < 16) {
+      fillFewNormals(values, this.#generator);
+      return values;
+    }
+    fillUniforms(values, this.#generator);
+    for (let start = 0; start + 16 <= length; start += 16) boxMuller16(values, start);
+    if (length % 16 !== 0) {
+      // The last 16 values are drawn anew, over some that were already normal.
+      const tail = values.subarray(length - 16);
+      fillUniforms(tail, this.#generator);
+      boxMuller16(tail, 0);
+    }
     return values;
   }
-  fillUniforms(values, generator);
-  for (let start = 0; start + 16 <= length; start += 16) boxMuller16(values, start);
-  if (length % 16 !== 0) {
-    // The last 16 values are drawn anew, over some that were already normal.
-    const tail = values.subarray(length - 16);
-    fillUniforms(tail, generator);
-    boxMuller16(tail, 0);
-  }
-  return values;
 }
 
 /** Uniform in [0, 1) with the 24 bits that a float32 can hold. */
