@@ -1,7 +1,7 @@
 /** Reads what the reference implementations recorded: see tests/oracle/make_fixtures.py. */
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { readSafetensorsHeader } from "../src/weights/safetensors.ts";
+import { readTensor } from "../src/weights/tensor-data.ts";
 
 export const fixturesDir = join(import.meta.dirname, "fixtures");
 
@@ -10,15 +10,11 @@ export interface FixtureTensor {
   dims: readonly number[];
 }
 
-/** Every float32 tensor of a safetensors file. */
+/** Every tensor of a safetensors file. */
 export function readFixtureTensors(path: string): Record<string, FixtureTensor> {
-  const bytes = readFileSync(join(fixturesDir, path));
   const tensors: Record<string, FixtureTensor> = {};
-  for (const [name, { shape, offset, length }] of readSafetensorsHeader(join(fixturesDir, path))) {
-    tensors[name] = {
-      data: new Float32Array(new Uint8Array(bytes.subarray(offset, offset + length)).buffer),
-      dims: shape,
-    };
+  for (const [name, tensor] of readSafetensorsHeader(join(fixturesDir, path))) {
+    tensors[name] = { data: readTensor(tensor), dims: tensor.shape };
   }
   return tensors;
 }

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import * as fc from "fast-check";
 import { WeightsInvalidError } from "../errors.ts";
-import { readSafetensorsHeader } from "./safetensors.ts";
+import { readSafetensorsHeader, readSafetensorsMetadata } from "./safetensors.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "easel-safetensors-"));
 afterAll(() => rmSync(dir, { recursive: true }));
@@ -38,8 +38,16 @@ describe("a safetensors header", () => {
     };
     const tensors = readSafetensorsHeader(file(header, 12));
     const dataStart = 8 + JSON.stringify(header).length;
-    expect(tensors.get("a")).toMatchObject({ dtype: "float32", shape: [2], offset: dataStart, length: 8 });
-    expect(tensors.get("b")).toMatchObject({ dtype: "bfloat16", shape: [2, 1], offset: dataStart + 8, length: 4 });
+    expect(tensors.get("a")).toMatchObject({
+      encoding: "float32",
+      shape: [2],
+      ranges: [{ offset: dataStart, length: 8 }],
+    });
+    expect(tensors.get("b")).toMatchObject({
+      encoding: "bfloat16",
+      shape: [2, 1],
+      ranges: [{ offset: dataStart + 8, length: 4 }],
+    });
     expect(tensors.size).toBe(2);
   });
 
@@ -51,7 +59,24 @@ describe("a safetensors header", () => {
     expect(readSafetensorsHeader(file(header, 2)).size).toBe(2);
   });
 
+  it("may describe 8-bit floats and bookkeeping integers", () => {
+    const header = {
+      w: { dtype: "F8_E4M3", shape: [3], data_offsets: [0, 3] },
+      v: { dtype: "F8_E5M2", shape: [1], data_offsets: [3, 4] },
+      position_ids: { dtype: "I64", shape: [1, 2], data_offsets: [4, 20] },
+    };
+    const tensors = readSafetensorsHeader(file(header, 20));
+    expect([...tensors.values()].map((t) => t.encoding)).toEqual(["float8_e4m3", "float8_e5m2", "int64"]);
+  });
+
+  it("may carry texts about itself", () => {
+    const path = file({ __metadata__: { format: "pt", count: 3 } }, 0);
+    expect([...readSafetensorsMetadata(path)]).toEqual([["format", "pt"]]);
+    expect(readSafetensorsMetadata(file({ __metadata__: null }, 0)).size).toBe(0);
+  });
+
   const refusals: [what: string, path: () => string, message: RegExp][] = [
+    ["a folder", () => dir, /not a file/],
     ["an empty file", () => write(new Uint8Array()), /shorter than 8 bytes/],
     ["a header length of 2^63", () => file({}, 0, 1n << 63n), /100 MB/],
     ["a header just over the format's limit", () => file({}, 0, 100_000_001n), /100 MB/],

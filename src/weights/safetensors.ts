@@ -1,42 +1,38 @@
 /**
  * Reads the header of a safetensors file: 8 bytes of header length, a JSON header, then the tensors' bytes
- * (https://github.com/huggingface/safetensors#format). The tensors themselves are never read here: ONNX Runtime maps them.
+ * (https://github.com/huggingface/safetensors#format). The tensors themselves are not read here: ONNX Runtime maps them, or
+ * `readTensor` reads them one by one.
  * Nothing in the header is trusted before it has been checked against the file.
  */
-import { closeSync, fstatSync, openSync, readSync, realpathSync } from "node:fs";
+import { closeSync, fstatSync, openSync, realpathSync } from "node:fs";
 import { basename } from "node:path";
-import type { DType } from "../onnx/model-proto.ts";
-import { bytesPerElement } from "../onnx/model-proto.ts";
 import { WeightsInvalidError } from "../errors.ts";
+import { readExactly } from "./read-exactly.ts";
+import { encodedBytes, type Encoding, type TensorLocation, valueCount } from "./tensor-location.ts";
 
 /** The format's own limit for a header, 100 MB. */
 const maxHeaderBytes = 100_000_000;
 
-const dtypes: Readonly<Record<string, DType>> = { F32: "float32", F16: "float16", BF16: "bfloat16" };
-
-/** Where a tensor lies. */
-export interface TensorLocation {
-  name: string;
-  dtype: DType;
-  shape: readonly number[];
-  /** Absolute path with links resolved. */
-  file: string;
-  /** Bytes from the start of the file. */
-  offset: number;
-  /** Bytes. */
-  length: number;
-}
+/** The format's element types that checkpoints of FLUX use. */
+const dtypes: Readonly<Record<string, Encoding>> = {
+  F32: "float32",
+  F16: "float16",
+  BF16: "bfloat16",
+  F8_E4M3: "float8_e4m3",
+  F8_E5M2: "float8_e5m2",
+  I64: "int64",
+  I32: "int32",
+  U8: "uint8",
+};
 
 /**
  * The tensors of one file, by name.
  *
- * @throws WeightsInvalidError when the file is not a well-formed safetensors file, or a tensor has an element type other
- *   than F32, F16 or BF16.
+ * @throws WeightsInvalidError when the file is not a well-formed safetensors file, or a tensor has an element type
+ *   that is not in `dtypes`.
  */
 export function readSafetensorsHeader(path: string): Map<string, TensorLocation> {
-  const fail = (problem: string): never => {
-    throw new WeightsInvalidError(`${basename(path)} is not a usable safetensors file: ${problem}.`);
-  };
+  const fail = failOn(path);
   const { header, dataStart, fileBytes } = readHeader(path, fail);
   const dataBytes = fileBytes - dataStart;
   const file = realpathSync(path);
@@ -45,21 +41,42 @@ export function readSafetensorsHeader(path: string): Map<string, TensorLocation>
   for (const [name, entry] of Object.entries(header)) {
     if (name === "__metadata__") continue;
     const { dtype, shape, begin, end } = parseEntry(entry, name, fail);
-    const elementType = Object.hasOwn(dtypes, dtype) ? dtypes[dtype] : undefined;
-    if (elementType === undefined)
-      return fail(`tensor "${name}" has the type ${dtype}; F32, F16 and BF16 are supported`);
-    if (begin > end || end > dataBytes) fail(`tensor "${name}" lies outside the file`);
-    const expectedBytes = shape.reduce((n, dim) => n * dim, 1) * bytesPerElement[elementType];
-    if (expectedBytes !== end - begin) {
-      fail(`tensor "${name}" of shape [${shape.join(", ")}] needs ${expectedBytes} bytes but has ${end - begin}`);
+    const encoding = Object.hasOwn(dtypes, dtype) ? dtypes[dtype] : undefined;
+    if (encoding === undefined) {
+      return fail(`tensor "${name}" has the type ${dtype}; ${Object.keys(dtypes).join(", ")} are supported`);
     }
-    tensors.set(name, { name, dtype: elementType, shape, file, offset: dataStart + begin, length: end - begin });
+    if (begin > end || end > dataBytes) fail(`tensor "${name}" lies outside the file`);
+    const expectedBytes = encodedBytes(encoding, valueCount(shape));
+    if (expectedBytes !== end - begin) {
+      fail(
+        `tensor "${name}" of shape [${shape.join(", ")}] needs ${expectedBytes ?? "countless"} bytes but has ${end - begin}`,
+      );
+    }
+    tensors.set(name, { name, encoding, shape, file, ranges: [{ offset: dataStart + begin, length: end - begin }] });
   }
   refuseOverlaps(tensors, dataStart, fileBytes, fail);
   return tensors;
 }
 
+/**
+ * What a file says about itself: the texts under the header's `__metadata__`, or nothing.
+ *
+ * @throws WeightsInvalidError when the file has no readable header.
+ */
+export function readSafetensorsMetadata(path: string): ReadonlyMap<string, string> {
+  const { header } = readHeader(path, failOn(path));
+  const metadata: unknown = Object.entries(header).find(([name]) => name === "__metadata__")?.[1];
+  if (typeof metadata !== "object" || metadata === null) return new Map();
+  return new Map(Object.entries(metadata).filter((entry): entry is [string, string] => typeof entry[1] === "string"));
+}
+
 type Fail = (problem: string) => never;
+
+function failOn(path: string): Fail {
+  return (problem) => {
+    throw new WeightsInvalidError(`${basename(path)} is not a usable safetensors file: ${problem}.`);
+  };
+}
 
 function readHeader(path: string, fail: Fail): { header: object; dataStart: number; fileBytes: number } {
   let fd: number;
@@ -69,14 +86,18 @@ function readHeader(path: string, fail: Fail): { header: object; dataStart: numb
     throw new WeightsInvalidError(`${basename(path)} cannot be opened.`, { cause });
   }
   try {
-    const fileBytes = fstatSync(fd).size;
-    const prefix = readExactly(fd, 0, 8) ?? fail("it is shorter than 8 bytes");
+    const stat = fstatSync(fd);
+    if (!stat.isFile()) fail("it is not a file");
+    const fileBytes = stat.size;
+    const prefix = Buffer.alloc(8);
+    if (!readExactly(fd, 0, prefix)) fail("it is shorter than 8 bytes");
     const length = prefix.readBigUInt64LE(0);
     if (length > BigInt(maxHeaderBytes))
       fail(`its header claims ${length} bytes, more than the format's limit of 100 MB`);
     const headerBytes = Number(length);
     if (8 + headerBytes > fileBytes) fail("its header is longer than the file (was the download cut off?)");
-    const text = readExactly(fd, 8, headerBytes) ?? fail("its header cannot be read");
+    const text = Buffer.alloc(headerBytes);
+    if (!readExactly(fd, 8, text)) fail("its header cannot be read");
     let header: unknown;
     try {
       header = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(text));
@@ -89,17 +110,6 @@ function readHeader(path: string, fail: Fail): { header: object; dataStart: numb
   } finally {
     closeSync(fd);
   }
-}
-
-function readExactly(fd: number, position: number, length: number): Buffer | undefined {
-  const buffer = Buffer.alloc(length);
-  let read = 0;
-  while (read < length) {
-    const n = readSync(fd, buffer, read, length - read, position + read);
-    if (n === 0) return undefined;
-    read += n;
-  }
-  return buffer;
 }
 
 function isCount(n: unknown): n is number {
@@ -120,12 +130,14 @@ function parseEntry(entry: unknown, name: string, fail: Fail) {
 
 /** The format asks for tensors that cover the data without holes or overlaps; both are signs of a damaged or hostile file. */
 function refuseOverlaps(tensors: Map<string, TensorLocation>, dataStart: number, fileBytes: number, fail: Fail): void {
-  const ordered = [...tensors.values()].sort((a, b) => a.offset - b.offset || a.length - b.length);
+  const ordered = [...tensors.values()]
+    .map(({ name, ranges: [range] }) => ({ name, offset: range!.offset, length: range!.length }))
+    .sort((a, b) => a.offset - b.offset || a.length - b.length);
   let end = dataStart;
-  for (const tensor of ordered) {
-    if (tensor.offset < end) fail(`tensor "${tensor.name}" overlaps another`);
-    if (tensor.offset > end) fail(`there is a hole before tensor "${tensor.name}"`);
-    end = tensor.offset + tensor.length;
+  for (const { name, offset, length } of ordered) {
+    if (offset < end) fail(`tensor "${name}" overlaps another`);
+    if (offset > end) fail(`there is a hole before tensor "${name}"`);
+    end = offset + length;
   }
   if (end !== fileBytes) fail(`${fileBytes - end} bytes follow the last tensor`);
 }

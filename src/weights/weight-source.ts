@@ -2,7 +2,8 @@
 import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { basename, join } from "node:path";
 import { ModelInvalidError } from "../errors.ts";
-import { readSafetensorsHeader, type TensorLocation } from "./safetensors.ts";
+import { readSafetensorsHeader } from "./safetensors.ts";
+import { asMappable, type MappableTensor, type TensorLocation } from "./tensor-location.ts";
 
 export class WeightSource {
   private readonly tensors: ReadonlyMap<string, TensorLocation>;
@@ -39,8 +40,34 @@ export class WeightSource {
     return this.tensors.has(name);
   }
 
-  /** @throws ModelInvalidError when the tensor is missing or its shape differs from `shape`. */
-  get(name: string, shape: readonly number[]): TensorLocation {
+  /** Every tensor's name, as diffusers has it. */
+  names(): string[] {
+    return [...this.tensors.keys()];
+  }
+
+  /**
+   * A tensor that ONNX Runtime can map as it is.
+   *
+   * @throws ModelInvalidError when the tensor is missing, its shape differs from `shape`, or it must be converted first.
+   */
+  get(name: string, shape: readonly number[]): MappableTensor {
+    const tensor = this.locate(name, shape);
+    const mappable = asMappable(tensor);
+    if (mappable === undefined) {
+      const how = tensor.ranges.length > 1 ? "in several pieces" : `as ${tensor.encoding}`;
+      throw new ModelInvalidError(
+        `The tensor "${name}" in "${this.label}" is stored ${how} and must be converted before the model can run.`,
+      );
+    }
+    return mappable;
+  }
+
+  /**
+   * A tensor in any encoding, for `readTensor`.
+   *
+   * @throws ModelInvalidError when the tensor is missing or its shape differs from `shape`.
+   */
+  locate(name: string, shape: readonly number[]): TensorLocation {
     const tensor = this.tensors.get(name);
     if (tensor === undefined) throw new ModelInvalidError(`The weights in "${this.label}" lack the tensor "${name}".`);
     if (tensor.shape.length !== shape.length || tensor.shape.some((dim, i) => dim !== shape[i])) {
