@@ -21,19 +21,15 @@ export interface ImageCondition {
 export const defaultStrength = 0.6;
 
 /**
- * The first step to take, of `steps`, when starting from a picture.
+ * The first step to take, of `steps`, when starting from a picture; at least one is taken.
  *
- * @throws InvalidRequestError when the strength leaves no step to take.
+ * @throws InvalidRequestError when the strength is not in (0, 1].
  */
 export function firstStep(steps: number, strength: number): number {
-  const first = Math.trunc(Math.max(steps - Math.min(steps * strength, steps), 0));
-  if (first >= steps) {
-    throw new InvalidRequestError(
-      "strength",
-      `A strength of ${strength} leaves none of the ${steps} steps; use a strength of at least ${1 / steps}.`,
-    );
+  if (!(strength > 0 && strength <= 1)) {
+    throw new InvalidRequestError("strength", `The strength must be above 0 and at most 1, not ${strength}.`);
   }
-  return first;
+  return Math.trunc(steps - steps * strength);
 }
 
 /** The picture as packed latents, and the mask as packed 0s (keep) and 1s (repaint). */

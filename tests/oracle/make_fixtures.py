@@ -4,7 +4,7 @@ them. Deterministic, CPU, float32.
     python -m venv venv && venv/bin/pip install -r tests/oracle/requirements.txt
     venv/bin/python tests/oracle/make_fixtures.py
 
-Parts may be named to remake only these: models networks pictures tokens sigmas noise.
+Parts may be named to remake only these: models networks pictures conditioned tokens sigmas noise.
 """
 
 import json
@@ -16,8 +16,12 @@ from pathlib import Path
 import diffusers
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+from diffusers import (
+    AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxImg2ImgPipeline, FluxInpaintPipeline, FluxPipeline,
+    FluxTransformer2DModel,
+)
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
 from transformers.utils import logging as transformers_logging
@@ -280,6 +284,42 @@ def make_pictures() -> None:
     write_json(FIXTURES / "pictures" / "cases.json", cases)
 
 
+# ---------------------------------------------------------------- pictures from pictures
+
+# name, then what differs from the defaults; all start from the "plain" picture
+CONDITIONED_CASES = [
+    ("image", {"strength": 0.6, "steps": 5}),
+    ("weak", {"strength": 0.3, "steps": 10, "seed": 1}),
+    ("full-strength", {"strength": 1.0, "seed": 2}),
+    ("inpaint", {"strength": 0.8, "steps": 6, "seed": 3, "mask": True}),
+    ("inpaint-full", {"strength": 1.0, "steps": 3, "seed": 4, "mask": True}),
+]
+
+
+def make_conditioned() -> None:
+    """conditioned/<model>/<case>.png, conditioned/mask.png (white: repaint) and conditioned/cases.json."""
+    shutil.rmtree(FIXTURES / "conditioned", ignore_errors=True)
+    (FIXTURES / "conditioned").mkdir()
+    mask = Image.new("L", (64, 64))
+    ImageDraw.Draw(mask).ellipse((12, 20, 50, 60), fill=255)
+    mask.save(FIXTURES / "conditioned" / "mask.png", optimize=True)
+    cases = []
+    for name in MODELS:
+        parts = load(name).components
+        image = Image.open(FIXTURES / "pictures" / name / "plain-0.png")
+        (FIXTURES / "conditioned" / name).mkdir()
+        for case_name, differences in CONDITIONED_CASES:
+            case = {**DEFAULTS, "prompt": "A red car on the road", "mask": False, **differences}
+            pipe = (FluxInpaintPipeline if case["mask"] else FluxImg2ImgPipeline)(**parts)
+            pipe.set_progress_bar_config(disable=True)
+            extra = {"image": image, "strength": case["strength"], **({"mask_image": mask} if case["mask"] else {})}
+            [drawn] = draw(pipe, case, **extra)
+            file = f"{name}/{case_name}.png"
+            drawn.save(FIXTURES / "conditioned" / file, optimize=True)
+            cases.append({"model": name, "name": case_name, "file": file, **case})
+    write_json(FIXTURES / "conditioned" / "cases.json", cases)
+
+
 # ---------------------------------------------------------------- tokens
 
 def make_tokens() -> None:
@@ -382,6 +422,7 @@ def compact(value) -> str:
 
 PARTS = {
     "models": lambda: (make_dev(), make_schnell()), "networks": make_networks, "pictures": make_pictures,
+    "conditioned": make_conditioned,
     "tokens": make_tokens, "sigmas": make_sigmas, "noise": make_noise,
 }
 
