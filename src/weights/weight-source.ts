@@ -1,8 +1,9 @@
-/** The weights of one network: every tensor of a folder's safetensors files, found by name and checked by shape. */
+/** The weights of one network, from a folder's safetensors files or from a single file: found by name, checked by shape. */
 import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { basename, join } from "node:path";
 import { ModelInvalidError } from "../errors.ts";
 import { readSafetensorsHeader } from "./safetensors.ts";
+import { type Component, readSingleFile } from "./single-file.ts";
 import { asMappable, type MappableTensor, type TensorLocation } from "./tensor-location.ts";
 
 export class WeightSource {
@@ -36,6 +37,16 @@ export class WeightSource {
     return new WeightSource(readSafetensorsHeader(join(dir, file)), label);
   }
 
+  /**
+   * Opens one network of a single checkpoint file, safetensors or GGUF, whatever naming it is published in.
+   *
+   * @throws ModelInvalidError when the file holds no such network.
+   * @throws WeightsInvalidError when the file is damaged.
+   */
+  static openFile(path: string, component: Component): WeightSource {
+    return new WeightSource(readSingleFile(path, component), basename(path));
+  }
+
   has(name: string): boolean {
     return this.tensors.has(name);
   }
@@ -43,6 +54,11 @@ export class WeightSource {
   /** Every tensor's name, as diffusers has it. */
   names(): string[] {
     return [...this.tensors.keys()];
+  }
+
+  /** undefined when there is no such tensor. */
+  shapeOf(name: string): readonly number[] | undefined {
+    return this.tensors.get(name)?.shape;
   }
 
   /**
