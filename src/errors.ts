@@ -15,6 +15,8 @@ export const errorCodes = {
   unauthorized: "The API key is missing or wrong.",
   not_found: "There is nothing at this address.",
   payload_too_large: "The request's body is larger than the configured limit.",
+  access_denied: "The Hugging Face Hub does not let this account download the model.",
+  download_failed: "A model's download broke off, is damaged, or its server cannot be reached.",
   queue_full: "The generation queue is at its bound.",
   cancelled: "The generation was cancelled before it ended.",
   engine_crashed: "The engine process ended in the middle of a generation.",

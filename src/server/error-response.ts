@@ -17,6 +17,8 @@ export const statusOf: Readonly<Record<ErrorCode, number>> = {
   unauthorized: 401,
   not_found: 404,
   payload_too_large: 413,
+  access_denied: 403,
+  download_failed: 502,
   queue_full: 503,
   cancelled: 503,
   engine_crashed: 500,
