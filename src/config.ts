@@ -25,6 +25,11 @@ function oneOf<const T extends readonly string[]>(values: T, remark = "") {
   return z.enum(values, { error: `must be ${values.join(", ")}${remark}` });
 }
 
+/** Goes into a header; never repeated in a message. */
+function secret() {
+  return z.string().regex(/^[\x21-\x7e]+$/, { error: "must be printable ASCII without spaces" });
+}
+
 function setting<T extends z.ZodType>(env: string, description: string, schema: T): T {
   return schema.meta({ env, description });
 }
@@ -35,10 +40,7 @@ export const configSchema = z.object({
   apiKey: setting(
     "EASEL_API_KEY",
     "The API key to store at the first start, instead of a generated one.",
-    z
-      .string()
-      .regex(/^[\x21-\x7e]+$/, { error: "must be printable ASCII without spaces" })
-      .optional(),
+    secret().optional(),
   ),
   host: setting("EASEL_HOST", "Address to listen on.", z.string().min(1).default("127.0.0.1")),
   port: setting("EASEL_PORT", "Port to listen on; 0 takes a free one.", wholeNumber(0, 65535).default(8080)),
@@ -67,6 +69,25 @@ export const configSchema = z.object({
   maxImages: setting("EASEL_MAX_IMAGES", "Largest `n` of a request.", wholeNumber(1, 100).default(10)),
   minSide: setting("EASEL_MIN_SIDE", "Smallest width or height, in pixels.", side().default(16)),
   maxSide: setting("EASEL_MAX_SIDE", "Largest width or height, in pixels.", side().default(2048)),
+  hubEndpoint: setting(
+    "HF_ENDPOINT",
+    "Address of the Hugging Face Hub or of a mirror.",
+    z.url({ protocol: /^https?$/, error: "must be an http or https address" }).default("https://huggingface.co"),
+  ),
+  hubToken: setting("HF_TOKEN", "Access token for gated and private models.", secret().optional()),
+  hubTokenPath: setting("HF_TOKEN_PATH", "File with the token, for when `HF_TOKEN` is unset.", z.string().min(1)),
+  hubHome: setting("HF_HOME", "Folder of Hugging Face's own programs.", z.string().min(1)),
+  hubCache: setting("HF_HUB_CACHE", "Hugging Face's cache of models, which is used as it is.", z.string().min(1)),
+  hubOffline: setting(
+    "HF_HUB_OFFLINE",
+    "`1` forbids `easel pull` to use the network.",
+    z.stringbool({ error: "must be 1 or 0" }).default(false),
+  ),
+  hubTimeoutSeconds: setting(
+    "HF_HUB_DOWNLOAD_TIMEOUT",
+    "Seconds without a byte after which a download's connection is given up and tried again.",
+    wholeNumber(1, 3600).default(30),
+  ),
   logLevel: setting(
     "EASEL_LOG_LEVEL",
     "How much the server logs, as JSON lines on stderr.",
@@ -89,10 +110,12 @@ type Environment = Readonly<Record<string, string | undefined>>;
  * An empty variable counts as unset. Throws `invalid_request` naming the variable whose value cannot be used.
  */
 export function loadConfig(env: Environment, overrides: Overrides = {}): Config {
-  const values: Record<string, unknown> = { home: defaultHome(env) };
+  const values: Record<string, unknown> = { home: defaultHome(env), hubHome: defaultHubHome(env) };
   for (const [name, variable] of environmentVariables()) {
     if (env[variable]) values[name] = env[variable];
   }
+  values["hubCache"] ??= join(String(values["hubHome"]), "hub");
+  values["hubTokenPath"] ??= join(String(values["hubHome"]), "token");
   for (const [name, value] of Object.entries(overrides)) {
     if (value !== undefined) values[name] = value;
   }
@@ -103,14 +126,14 @@ export function loadConfig(env: Environment, overrides: Overrides = {}): Config 
     const name = String(issue?.path[0]);
     const source = Object.hasOwn(overrides, name) ? `--${name}` : (environmentVariables().get(name) ?? name);
     // A key that cannot be used must not end up on a screen or in a log.
-    const instead = name === "apiKey" ? "" : `, not "${String(values[name])}"`;
+    const instead = name === "apiKey" || name === "hubToken" ? "" : `, not "${String(values[name])}"`;
     throw new EaselError("invalid_request", `${source} ${issue?.message}${instead}.`, { param: source });
   }
   const config = parsed.data;
   if (config.minSide > config.maxSide) {
     throw new EaselError("invalid_request", "EASEL_MIN_SIDE must not be larger than EASEL_MAX_SIDE.");
   }
-  return { ...config, home: resolve(config.home) };
+  return { ...config, home: resolve(config.home), hubCache: resolve(config.hubCache) };
 }
 
 /** Setting name → environment variable. */
@@ -122,4 +145,8 @@ export function environmentVariables(): Map<string, string> {
 
 function defaultHome(env: Environment): string {
   return join(env["XDG_DATA_HOME"] || join(homedir(), ".local", "share"), "easel");
+}
+
+function defaultHubHome(env: Environment): string {
+  return join(env["XDG_CACHE_HOME"] || join(homedir(), ".cache"), "huggingface");
 }

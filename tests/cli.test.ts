@@ -98,7 +98,7 @@ describe("easel generate", () => {
   });
 
   test.each([
-    ["FLUX.1-dev", "FLUX.1-dev is not installed; put the diffusers folder of black-forest-labs/FLUX.1-dev into"],
+    ["FLUX.1-dev", "FLUX.1-dev is not installed; install it with: easel pull FLUX.1-dev"],
     ["nonesuch", 'There is no model "nonesuch"; available:'],
     ["./nonesuch", "There is no model folder ./nonesuch"],
     [".", "has no model_index.json"],
@@ -184,11 +184,18 @@ describe("easel models", () => {
     cpSync(tinyModelFolder, join(cwd, "home", "models", "tiny"), { recursive: true });
     const { code, stdout, stderr } = await cli(["models"]);
     expect(code).toBe(0);
-    expect(stdout).toMatch(/^tiny +installed +1024x1024$/m);
+    expect(stdout).toMatch(/^tiny +installed +1024x1024 +1\.6 MB +fp32$/m);
     expect(stdout).toMatch(/^FLUX\.1-dev +not installed/m);
-    expect(stderr).toContain("$EASEL_HOME/models/FLUX.1-dev");
+    expect(stderr).toContain("easel pull FLUX.1-dev");
     const { models } = JSON.parse((await cli(["models", "--json"])).stdout) as { models: { name: string }[] };
-    expect(models).toContainEqual({ name: "tiny", status: "installed", size: "1024x1024", license: null });
+    expect(models).toContainEqual({
+      name: "tiny",
+      status: "installed",
+      size: "1024x1024",
+      bytes: expect.any(Number),
+      precision: "fp32",
+      license: null,
+    });
   });
 });
 

@@ -140,7 +140,7 @@ describe("models", () => {
     expect(response.status).toBe(404);
     expect(await response.json()).toMatchObject({
       error: {
-        message: expect.stringContaining("put the diffusers folder of black-forest-labs/FLUX.1-dev into $EASEL_HOME"),
+        message: expect.stringContaining("install it with: easel pull FLUX.1-dev"),
         param: "model",
         code: "model_not_found",
       },

@@ -40,6 +40,7 @@ Examples:
   $ easel generate "A white cat resting in Rome" --out cat.png
   $ easel serve --port 8080
   $ easel models
+  $ easel pull FLUX.1-schnell
 
 easel COMMAND --help explains a command and gives more examples.`,
     );
@@ -104,6 +105,44 @@ Examples:
     .action(async (flags: { json?: true }) => {
       const { models } = await import("./commands/models.ts");
       await models(flags);
+    });
+
+  program
+    .command("pull")
+    .description("Download a model's weights, or register a folder that has them.")
+    .argument("<model>", "FLUX.1-dev, FLUX.1-schnell, owner/repo of the Hugging Face Hub, or a folder")
+    .option("--revision <name>", "branch, tag or commit (default: main)")
+    .option("--precision <name>", "number format to keep (default and only one for now: as published)")
+    .option("--json", "print the result as one JSON object")
+    .addHelpText(
+      "after",
+      `
+An interrupted download goes on where it stopped when the same command runs again. A folder is registered where it
+lies, and a model that is whole in the Hugging Face cache is used from there: nothing is copied.
+
+FLUX.1-dev is a gated download: accept its licence at https://huggingface.co/black-forest-labs/FLUX.1-dev, create a token
+at https://huggingface.co/settings/tokens and export HF_TOKEN=hf_... first. FLUX.1-schnell may ask for the same.
+
+Examples:
+  $ easel pull FLUX.1-schnell
+  $ HF_TOKEN=hf_... easel pull FLUX.1-dev
+  $ easel pull someone/their-flux --revision v2
+  $ easel pull ./FLUX.1-dev
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted with Ctrl-C.`,
+    )
+    .action(async (model: string, flags: object) => {
+      const { pull } = await import("./commands/pull.ts");
+      setExitCode(await pull(model, flags));
+    });
+
+  program
+    .command("rm")
+    .description("Remove an installed model, or forget a registered folder, whose files stay.")
+    .argument("<model>", "a name from `easel models`")
+    .action(async (model: string) => {
+      const { rm } = await import("./commands/rm.ts");
+      await rm(model);
     });
 
   return program;

@@ -1,43 +1,37 @@
 /**
- * The models that can be asked for by name: the built-in one, those installed under the home folder, and folders that
- * the operator named when starting. A request's name is only ever compared with this list; it never becomes a path.
+ * The models that can be asked for by name: the built-in one, those installed under the home folder, known ones that lie
+ * whole in the Hugging Face cache, and folders that the operator named when starting. A request's name is only ever
+ * compared with this list; it never becomes a path.
  */
-import { readdir, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { ModelInvalidError, ModelNotFoundError } from "../errors.ts";
 import { readModelCard } from "../pipelines/model-card.ts";
+import { findCachedSnapshot } from "../weights/hub/hub-cache.ts";
 import type { PictureSize } from "./generation-request.ts";
+import { type KnownModel, knownModels } from "./known-models.ts";
+import { ModelStore } from "./model-store.ts";
 
 export interface CatalogModel {
   name: string;
   /** Absolute path, in the diffusers layout. */
   folder: string;
-  origin: "built-in" | "installed" | "folder";
+  origin: "built-in" | "installed" | "linked" | "cached" | "folder";
   /** The size of a picture when none is asked for. */
   nativeSize: PictureSize;
   license: string | undefined;
   modifiedAt: Date;
 }
 
-/** A model that Easel knows how to run but whose weights are not here. */
-export interface KnownModel {
-  name: string;
-  repository: string;
-  license: string;
+/** A known model that cannot be used yet. */
+export interface MissingModel extends KnownModel {
+  /** How much of an interrupted download is here, from 0 to 1; undefined when there is none. */
+  progress: number | undefined;
 }
 
 export const builtInModel = "easel-sketch";
 const builtInFolder = fileURLToPath(new URL(`../../models/${builtInModel}`, import.meta.url));
-
-const knownModels: readonly KnownModel[] = [
-  {
-    name: "FLUX.1-dev",
-    repository: "black-forest-labs/FLUX.1-dev",
-    license: "FLUX.1 [dev] Non-Commercial License",
-  },
-  { name: "FLUX.1-schnell", repository: "black-forest-labs/FLUX.1-schnell", license: "Apache-2.0" },
-];
 
 /** FLUX.1's own default in diffusers. */
 const fluxNativeSize = 1024;
@@ -45,16 +39,20 @@ const fluxNativeSize = 1024;
 export interface ModelCatalogOptions {
   /** Folder whose `models/` holds installed models. */
   home: string;
+  /** Root of the Hugging Face cache, to find known models in. */
+  hubCache?: string | undefined;
   /** Further model folders; each is named after its last component. */
   folders?: readonly string[] | undefined;
 }
 
 export class ModelCatalog {
-  readonly #installed: string;
+  readonly #store: ModelStore;
+  readonly #hubCache: string | undefined;
   readonly #folders: readonly string[];
 
-  constructor({ home, folders = [] }: ModelCatalogOptions) {
-    this.#installed = join(home, "models");
+  constructor({ home, hubCache, folders = [] }: ModelCatalogOptions) {
+    this.#store = new ModelStore(home);
+    this.#hubCache = hubCache;
     this.#folders = folders.map((folder) => resolve(folder));
   }
 
@@ -66,10 +64,15 @@ export class ModelCatalog {
     return models.filter((model) => model !== undefined);
   }
 
-  /** Known models that are not installed. */
-  async missing(): Promise<KnownModel[]> {
-    const places = await this.#places();
-    return knownModels.filter(({ name }) => !places.has(name));
+  /** Known models that are neither installed nor in the cache. */
+  async missing(): Promise<MissingModel[]> {
+    const [places, unfinished] = await Promise.all([this.#places(), this.#store.unfinished()]);
+    return knownModels
+      .filter(({ name }) => !places.has(name))
+      .map((known) => {
+        const here = unfinished.get(known.name);
+        return { ...known, progress: here && here.receivedBytes / Math.max(1, here.totalBytes) };
+      });
   }
 
   /** The model of that exact name. Throws `model_not_found`, with what to do, or `model_invalid`. */
@@ -78,7 +81,7 @@ export class ModelCatalog {
     const place = places.get(name);
     if (place) return await readModel(name, place);
 
-    const known = knownModels.find((model) => model.name === name);
+    const known = (await this.missing()).find((model) => model.name === name);
     if (known) throw new ModelNotFoundError(howToInstall(known));
     const here = [...places.keys()].join(", ") || "none";
     throw new ModelNotFoundError(`There is no model ${JSON.stringify(name.slice(0, 100))}; available: ${here}.`);
@@ -88,9 +91,13 @@ export class ModelCatalog {
   async #places(): Promise<Map<string, Place>> {
     const places = new Map<string, Place>();
     if (await isModelFolder(builtInFolder)) places.set(builtInModel, { folder: builtInFolder, origin: "built-in" });
-    for (const entry of await readdir(this.#installed).catch(() => [])) {
-      const folder = join(this.#installed, entry);
-      if (await isModelFolder(folder)) places.set(entry, { folder, origin: "installed" });
+    for (const { name, folder, origin, license } of await this.#store.list()) {
+      places.set(name, { folder, origin, license });
+    }
+    for (const { name, repository, license } of knownModels) {
+      if (this.#hubCache === undefined || places.has(name)) continue;
+      const snapshot = await findCachedSnapshot(this.#hubCache, repository);
+      if (snapshot) places.set(name, { folder: snapshot.folder, origin: "cached", license });
     }
     for (const folder of this.#folders) places.set(basename(folder), { folder, origin: "folder" });
     return places;
@@ -98,14 +105,13 @@ export class ModelCatalog {
 }
 
 /** One sentence on how to install a known model. */
-export function howToInstall({ name, repository }: KnownModel): string {
-  return (
-    `${name} is not installed; put the diffusers folder of ${repository} into $EASEL_HOME/models/${name}, ` +
-    `or pass such a folder on the command line with --model FOLDER.`
-  );
+export function howToInstall({ name, progress }: MissingModel): string {
+  return progress === undefined
+    ? `${name} is not installed; install it with: easel pull ${name}`
+    : `${name} is downloaded to ${Math.floor(progress * 100)} %; go on with: easel pull ${name}`;
 }
 
-type Place = Pick<CatalogModel, "folder" | "origin">;
+type Place = Pick<CatalogModel, "folder" | "origin"> & { license?: string | undefined };
 
 async function isModelFolder(folder: string): Promise<boolean> {
   return await stat(join(folder, "model_index.json")).then(
@@ -115,12 +121,19 @@ async function isModelFolder(folder: string): Promise<boolean> {
 }
 
 async function readModel(name: string, place: Place): Promise<CatalogModel> {
-  const index = join(place.folder, "model_index.json");
-  const file = await stat(index).catch((cause: unknown) => {
-    throw new ModelInvalidError(`${place.folder} is not a diffusers model folder: it has no model_index.json.`, {
-      cause,
-    });
+  const { folder, origin } = place;
+  const file = await stat(join(folder, "model_index.json")).catch((cause: unknown) => {
+    throw new ModelInvalidError(
+      origin === "linked"
+        ? `The folder ${folder} of the model ${name} is gone; bring it back, or forget it with: easel rm ${name}`
+        : `${folder} is not a diffusers model folder: it has no model_index.json.`,
+      { cause },
+    );
   });
-  const { nativeSize: side = fluxNativeSize, license } = readModelCard(place.folder);
-  return { name, ...place, nativeSize: { width: side, height: side }, license, modifiedAt: file.mtime };
+  const { nativeSize: side = fluxNativeSize, license = place.license ?? licenseOf(name) } = readModelCard(folder);
+  return { name, folder, origin, nativeSize: { width: side, height: side }, license, modifiedAt: file.mtime };
+}
+
+function licenseOf(name: string): string | undefined {
+  return knownModels.find((known) => known.name === name)?.license;
 }

@@ -20,11 +20,16 @@ export interface CliOptions {
 
 /** `easel …args` as a program with its arguments and environment: a home below `cwd`, none of the caller's settings. */
 export function cliCommand(args: readonly string[], { cwd, env = {} }: CliOptions) {
-  const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith("EASEL_"));
+  const inherited = Object.entries(process.env).filter(([name]) => !/^(EASEL_|HF_)/.test(name));
   return {
     command: [process.execPath, main, ...args] as [string, ...string[]],
-    env: { ...Object.fromEntries(inherited), EASEL_HOME: `${cwd}/home`, EASEL_THREADS: "1", ...env },
+    env: { ...Object.fromEntries(inherited), ...homes(cwd), EASEL_THREADS: "1", ...env },
   };
+}
+
+/** Homes of its own: neither the models nor the token of whoever runs the tests. */
+function homes(cwd: string) {
+  return { EASEL_HOME: `${cwd}/home`, HF_HOME: `${cwd}/home/huggingface` };
 }
 
 export function startCli(args: readonly string[], options: CliOptions): CliRun {

@@ -36,7 +36,7 @@ export async function generate(prompt: string, flags: GenerateFlags): Promise<nu
   const request = parseFlags(prompt, flags, config);
   const numImages = request.numImages ?? 1;
   const pathOf = planOutput(flags.out, numImages);
-  const { catalog, name: model } = await chooseModel(config.model, config.home);
+  const { catalog, name: model } = await chooseModel(config.model, config);
 
   await using engine = Engine.start({ ...config, catalog });
   try {

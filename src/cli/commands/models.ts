@@ -1,44 +1,66 @@
 /** `easel models`: what can be used, and what can be installed. */
 import { loadConfig } from "../../config.ts";
-import { howToInstall, ModelCatalog } from "../../engine/model-catalog.ts";
+import { type CatalogModel, howToInstall, ModelCatalog, type MissingModel } from "../../engine/model-catalog.ts";
+import { formatBytes } from "../../weights/hub/byte-size.ts";
+import { folderBytes, storedPrecision } from "../../weights/model-folder.ts";
+
+/** A line of the list; `null` for what is not known or does not apply. */
+interface Row {
+  name: string;
+  status: string;
+  /** The pictures' size when none is asked for. */
+  size: string | null;
+  /** On disk; of a model that is not installed, about what it will take. */
+  bytes: number;
+  /** Of the stored weights. */
+  precision: string | null;
+  license: string | null;
+}
+
+const states: Readonly<Record<CatalogModel["origin"], string>> = {
+  "built-in": "built-in",
+  installed: "installed",
+  linked: "registered",
+  cached: "in the HF cache",
+  folder: "folder",
+};
 
 /** Prints the list, as a table or as JSON. */
 export async function models({ json }: { json?: true }): Promise<void> {
-  const { home } = loadConfig(process.env);
-  const catalog = new ModelCatalog({ home });
-  const [installed, missing] = await Promise.all([catalog.list(), catalog.missing()]);
+  const { home, hubCache } = loadConfig(process.env);
+  const catalog = new ModelCatalog({ home, hubCache });
+  const [usable, missing] = await Promise.all([catalog.list(), catalog.missing()]);
+  const rows = [...(await Promise.all(usable.map(describeUsable))), ...missing.map(describeMissing)];
 
   if (json) {
-    const list = [
-      ...installed.map(({ name, origin, nativeSize, license }) => ({
-        name,
-        status: origin,
-        size: `${nativeSize.width}x${nativeSize.height}`,
-        license: license ?? null,
-      })),
-      ...missing.map(({ name, license }) => ({ name, status: "not installed", size: null, license })),
-    ];
-    process.stdout.write(`${JSON.stringify({ models: list })}\n`);
+    process.stdout.write(`${JSON.stringify({ models: rows })}\n`);
     return;
   }
-
-  const rows = [
-    ...installed.map(({ name, origin, nativeSize, license }) => [
-      name,
-      origin,
-      `${nativeSize.width}x${nativeSize.height}`,
-      license ?? "",
-    ]),
-    ...missing.map(({ name, license }) => [name, "not installed", "", license]),
-  ];
-  const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
-  for (const row of rows) {
-    process.stdout.write(
-      `${row
-        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-        .join("  ")
-        .trimEnd()}\n`,
+  const cells = rows.map(({ name, status, size, bytes, precision, license }) => [
+    name,
+    status,
+    size ?? "",
+    formatBytes(bytes),
+    precision ?? "",
+    license ?? "",
+  ]);
+  const widths = [0, 1, 2, 3, 4, 5].map((column) => Math.max(...cells.map((row) => row[column]?.length ?? 0)));
+  for (const row of cells) {
+    const line = row.map((cell, column) =>
+      column === 3 ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!),
     );
+    process.stdout.write(`${line.join("  ").trimEnd()}\n`);
   }
   for (const model of missing) process.stderr.write(`${howToInstall(model)}\n`);
+}
+
+async function describeUsable({ name, origin, folder, nativeSize, license }: CatalogModel): Promise<Row> {
+  const [bytes, precision] = await Promise.all([folderBytes(folder), storedPrecision(folder)]);
+  const size = `${nativeSize.width}x${nativeSize.height}`;
+  return { name, status: states[origin], size, bytes, precision: precision ?? null, license: license ?? null };
+}
+
+function describeMissing({ name, progress, downloadBytes: bytes, license }: MissingModel): Row {
+  const status = progress === undefined ? "not installed" : `partial ${Math.floor(progress * 100)} %`;
+  return { name, status, size: null, bytes, precision: null, license };
 }

@@ -31,7 +31,7 @@ const shutdownGraceMs = 10_000;
 export async function serve(flags: ServeFlags): Promise<number> {
   using interruption = new Interruption();
   const config = loadConfig(process.env, { ...flags });
-  const { catalog, name: defaultModel } = await chooseModel(config.model, config.home);
+  const { catalog, name: defaultModel } = await chooseModel(config.model, config);
   await catalog.resolve(defaultModel);
 
   await using database = await openDatabase(join(config.home, "easel.db"));
