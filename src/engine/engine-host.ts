@@ -6,7 +6,13 @@ import { setPriority } from "node:os";
 import { extname } from "node:path";
 import { CancelledError, deserializeError, EaselError } from "../errors.ts";
 import type { Progress } from "../pipelines/flux-pipeline.ts";
-import type { FromEngineProcess, GenerationJob, JobResult, ToEngineProcess } from "./engine-messages.ts";
+import type {
+  EncodedPreview,
+  FromEngineProcess,
+  GenerationJob,
+  JobResult,
+  ToEngineProcess,
+} from "./engine-messages.ts";
 
 export interface EngineHostOptions {
   /** How long a cancelled job may take to stop before the process is killed. Default 3000. */
@@ -20,6 +26,7 @@ export interface EngineHostOptions {
 interface RunOptions {
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: Progress) => void) | undefined;
+  onPreview?: ((preview: EncodedPreview) => void) | undefined;
 }
 
 const stderrTailLength = 4096;
@@ -69,7 +76,7 @@ export class EngineHost {
    * Runs one job at a time. Settles when the process is free again: for a cancelled job that is when it has stopped, by
    * itself or by being killed. Throws what the job threw, `cancelled`, or `engine_crashed`.
    */
-  async run(job: GenerationJob, { signal, onProgress }: RunOptions = {}): Promise<JobResult> {
+  async run(job: GenerationJob, { signal, onProgress, onPreview }: RunOptions = {}): Promise<JobResult> {
     if (signal?.aborted) throw new CancelledError();
     const id = randomUUID();
     const child = this.start();
@@ -79,6 +86,7 @@ export class EngineHost {
     const onMessage = (message: FromEngineProcess) => {
       if (message.id !== id) return;
       if (message.type === "progress") onProgress?.(message.progress);
+      else if (message.type === "preview") onPreview?.(message.preview);
       else if (message.type === "done") resolve(message.result);
       else reject(deserializeError(message.error));
     };

@@ -1,6 +1,9 @@
 /** What the engine and its child process say to each other: plain data, so that a queue could stand between them. */
 import type { SerializedError } from "../errors.ts";
+import type { ImageFormat } from "../images/metadata.ts";
+import type { UpscaleFactor } from "../images/upscale.ts";
 import type { FluxPipelineOptions, GenerationParams, GenerationResult, Progress } from "../pipelines/flux-pipeline.ts";
+import type { OutputOptions, PictureSize } from "./generation-request.ts";
 
 /** One generation, with everything the process needs to know about it. */
 export interface GenerationJob {
@@ -8,6 +11,11 @@ export interface GenerationJob {
   /** The model's name, for the picture's metadata. */
   model: string;
   params: GenerationParams;
+  upscale: UpscaleFactor | undefined;
+  previews: number;
+  output: OutputOptions;
+  /** What planning has to tell the user. */
+  notices: string[];
 }
 
 /** A finished picture as a file's bytes. */
@@ -15,10 +23,24 @@ export interface EncodedImage {
   seed: number;
   width: number;
   height: number;
-  /** The size the model drew, when it differs from width × height. */
+  /** The size the model drew; when it differs from the size asked for, the picture was then enlarged or reduced. */
   drawnWidth: number;
   drawnHeight: number;
-  format: "png";
+  /** The size asked for, when the picture was then enlarged from it. */
+  upscaledFrom: PictureSize | undefined;
+  format: ImageFormat;
+  data: Uint8Array;
+}
+
+/** What a picture would be if it were done now, as a file's bytes; often smaller than the picture. */
+export interface EncodedPreview {
+  /** 0-based image of n. */
+  imageIndex: number;
+  /** 0-based preview of this image. */
+  previewIndex: number;
+  width: number;
+  height: number;
+  format: ImageFormat;
   data: Uint8Array;
 }
 
@@ -30,5 +52,6 @@ export type ToEngineProcess = { type: "generate"; id: string; job: GenerationJob
 
 export type FromEngineProcess =
   | { type: "progress"; id: string; progress: Progress }
+  | { type: "preview"; id: string; preview: EncodedPreview }
   | { type: "done"; id: string; result: JobResult }
   | { type: "failed"; id: string; error: SerializedError };

@@ -5,10 +5,21 @@
  * out-of-memory kill must cost one generation, not the service.
  */
 import { serializeError } from "../errors.ts";
-import { encodePng } from "../images/encode.ts";
-import type { GenerationParams } from "../pipelines/flux-pipeline.ts";
-import type { FromEngineProcess, GenerationJob, JobResult, ToEngineProcess } from "./engine-messages.ts";
+import { encodeImage } from "../images/encode.ts";
+import { metadataFits, type PictureMetadata } from "../images/metadata.ts";
+import { upscale } from "../images/upscale.ts";
+import type { Preview } from "../pipelines/flux-pipeline.ts";
+import type {
+  EncodedImage,
+  EncodedPreview,
+  FromEngineProcess,
+  GenerationJob,
+  JobResult,
+  ToEngineProcess,
+} from "./engine-messages.ts";
+import type { OutputOptions } from "./generation-request.ts";
 import { ModelPool } from "./model-pool.ts";
+import { type GenerationRecord, pictureMetadata, recordOf } from "./provenance.ts";
 
 // A terminal's Ctrl-C and a service manager's stop reach every process of the group; this one leaves with its parent.
 process.on("SIGINT", () => {});
@@ -36,35 +47,49 @@ async function answer(id: string, job: GenerationJob): Promise<void> {
 }
 
 async function generate(id: string, job: GenerationJob, signal: AbortSignal): Promise<JobResult> {
+  const { params, output, upscale: factor } = job;
   const pipeline = await pool.get(job.pipeline);
-  const { images, ...result } = await pipeline.generate(job.params, {
+  const { images: drawn, ...result } = await pipeline.generate(params, {
     signal,
     onProgress: (progress) => send({ type: "progress", id, progress }),
+    previews: job.previews,
+    onPreview: async (preview) => send({ type: "preview", id, preview: await encodePreview(preview, output) }),
   });
-  const encoded = images.map(async ({ pixels, ...image }) => ({
-    ...image,
-    format: "png" as const,
-    data: await encodePng({ ...image, pixels }, metadata(job.model, job.params, image.seed, result)),
-  }));
-  return { ...result, images: await Promise.all(encoded) };
+
+  const notices = new Set([...job.notices, ...result.notices]);
+  const images: EncodedImage[] = [];
+  // One after the other: pictures that were enlarged are large.
+  for (const { pixels, width, height, ...image } of drawn) {
+    const size = { width, height };
+    const picture = factor === undefined ? { ...size, pixels } : await upscale({ ...size, pixels }, factor);
+    const drawnSize = { width: image.drawnWidth, height: image.drawnHeight };
+    const record = recordOf(job, image.seed, drawnSize, result);
+    images.push({
+      ...image,
+      width: picture.width,
+      height: picture.height,
+      upscaledFrom: factor && size,
+      format: output.format ?? "png",
+      data: await encodeImage(picture, { ...output, metadata: fittingMetadata(record, notices) }),
+    });
+  }
+  return { ...result, notices: [...notices], images };
 }
 
-/** What a picture says about its own making, enough to draw it again. */
-function metadata(
-  model: string,
-  params: GenerationParams,
-  seed: number,
-  result: Pick<JobResult, "numInferenceSteps" | "guidanceScale">,
-): Record<string, string> {
-  return {
-    Software: "Easel",
-    Description: params.prompt,
-    ...(params.negativePrompt ? { "Negative Prompt": params.negativePrompt } : {}),
-    Model: model,
-    Seed: String(seed),
-    Steps: String(result.numInferenceSteps),
-    Guidance: String(result.guidanceScale),
-  };
+async function encodePreview(preview: Preview, output: OutputOptions): Promise<EncodedPreview> {
+  const { imageIndex, previewIndex, width, height } = preview;
+  const metadata = { sourceType: "trainedAlgorithmicMedia" } as const;
+  const data = await encodeImage(preview, { ...output, metadata });
+  return { imageIndex, previewIndex, width, height, format: output.format ?? "png", data };
+}
+
+/** The metadata for `record`'s own format, without the prompts where they are too long for it. */
+function fittingMetadata(record: GenerationRecord, notices: Set<string>): PictureMetadata {
+  const metadata = pictureMetadata(record);
+  if (metadataFits(metadata, record.output_format)) return metadata;
+  notices.add("The prompt is too long for a JPEG's metadata and was left out of it.");
+  const { prompt: _, negative_prompt: __, ...rest } = record;
+  return pictureMetadata(rest);
 }
 
 function send(message: FromEngineProcess): void {

@@ -1,15 +1,16 @@
 /** The one way to have a picture drawn: submit a request, watch it, cancel it. Knows nothing of HTTP or terminals. */
-import { randomInt, randomUUID } from "node:crypto";
-import { CancelledError, InvalidRequestError } from "../errors.ts";
-import type { FluxPipelineOptions, GenerationParams, Progress } from "../pipelines/flux-pipeline.ts";
+import { randomUUID } from "node:crypto";
+import { CancelledError } from "../errors.ts";
+import type { FluxPipelineOptions, Progress } from "../pipelines/flux-pipeline.ts";
 import { EngineHost, type EngineHostOptions } from "./engine-host.ts";
-import type { GenerationJob, JobResult } from "./engine-messages.ts";
+import type { EncodedPreview, JobResult } from "./engine-messages.ts";
 import { EventLog } from "./event-log.ts";
 import { GenerationQueue } from "./generation-queue.ts";
 import type { GenerationRequest } from "./generation-request.ts";
-import type { CatalogModel, ModelCatalog } from "./model-catalog.ts";
+import type { ModelCatalog } from "./model-catalog.ts";
+import { planJob, type SizeLimits } from "./plan-job.ts";
 
-export interface EngineOptions extends Omit<FluxPipelineOptions, "modelDir">, EngineHostOptions {
+export interface EngineOptions extends Omit<FluxPipelineOptions, "modelDir">, EngineHostOptions, Partial<SizeLimits> {
   catalog: ModelCatalog;
   /** Generations that may wait behind the one being drawn. Default 16. */
   queueBound?: number | undefined;
@@ -18,7 +19,10 @@ export interface EngineOptions extends Omit<FluxPipelineOptions, "modelDir">, En
 /** What happens to a generation, in this order; `queued` comes again whenever it moves up. */
 export type GenerationEvent =
   /** `ahead`: generations to be drawn before this one. */
-  { type: "queued"; ahead: number } | { type: "started" } | ({ type: "progress" } & Progress);
+  | { type: "queued"; ahead: number }
+  | { type: "started" }
+  | ({ type: "progress" } & Progress)
+  | ({ type: "preview" } & EncodedPreview);
 
 export interface GenerationOutput extends JobResult {
   model: string;
@@ -37,13 +41,16 @@ export interface Generation {
 export class Engine {
   readonly catalog: ModelCatalog;
   readonly #pipeline: Omit<FluxPipelineOptions, "modelDir">;
+  readonly #limits: SizeLimits;
   readonly #queue: GenerationQueue;
   readonly #host: EngineHost;
   readonly #closing = new AbortController();
 
-  private constructor({ catalog, queueBound = 16, device, precision, threads, ...host }: EngineOptions) {
+  private constructor({ catalog, queueBound = 16, device, precision, threads, ...options }: EngineOptions) {
     this.catalog = catalog;
     this.#pipeline = { device, precision, threads };
+    const { minSide = 16, maxSide = 2048, maxUpscaledSide = 4096, ...host } = options;
+    this.#limits = { minSide, maxSide, maxUpscaledSide };
     this.#queue = new GenerationQueue(queueBound);
     this.#host = new EngineHost(host);
   }
@@ -66,11 +73,7 @@ export class Engine {
    */
   async submit(request: GenerationRequest, { signal }: { signal?: AbortSignal } = {}): Promise<Generation> {
     const model = await this.catalog.resolve(request.model);
-    const job: GenerationJob = {
-      pipeline: { ...this.#pipeline, modelDir: model.folder },
-      model: model.name,
-      params: generationParams(request, model),
-    };
+    const job = await planJob(request, model, this.#pipeline, this.#limits);
 
     const cancelling = new AbortController();
     const abort = AbortSignal.any([cancelling.signal, this.#closing.signal, ...(signal ? [signal] : [])]);
@@ -90,7 +93,8 @@ export class Engine {
         events.push({ type: "started" });
         try {
           const onProgress = (progress: Progress) => events.push({ type: "progress", ...progress });
-          resolve({ model: model.name, ...(await this.#host.run(job, { signal: abort, onProgress })) });
+          const onPreview = (preview: EncodedPreview) => events.push({ type: "preview", ...preview });
+          resolve({ model: model.name, ...(await this.#host.run(job, { signal: abort, onProgress, onPreview })) });
         } catch (error) {
           reject(error);
         }
@@ -108,20 +112,6 @@ export class Engine {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
-}
-
-/** The request with its gaps filled: the model's native size, one image, a random seed. */
-function generationParams(request: GenerationRequest, model: CatalogModel): GenerationParams {
-  const { model: _, size, numImages = 1, ...rest } = request;
-  // 32 bits: all that a Mersenne Twister takes as its seed, and short enough to be typed again.
-  const seed = request.seed ?? randomInt(2 ** 32);
-  if (seed > Number.MAX_SAFE_INTEGER - (numImages - 1)) {
-    throw new InvalidRequestError(
-      "seed",
-      `seed must be at most ${Number.MAX_SAFE_INTEGER} for the last image too; image i of n takes seed + i.`,
-    );
-  }
-  return { ...rest, ...(size ?? model.nativeSize), seed, numImages };
 }
 
 function cancelledError(signal: AbortSignal): CancelledError {

@@ -4,6 +4,8 @@
  */
 import { z } from "zod";
 import { EaselError } from "../errors.ts";
+import { type ImageFormat, imageFormats } from "../images/metadata.ts";
+import { type UpscaleFactor, upscaleFactors } from "../images/upscale.ts";
 import type { GenerationParams } from "../pipelines/flux-pipeline.ts";
 
 export interface PictureSize {
@@ -11,13 +13,37 @@ export interface PictureSize {
   height: number;
 }
 
-/** What to draw with which model. Omitted values take the model's defaults; an omitted seed is drawn at random. */
+/** How finished pictures are written. */
+export interface OutputOptions {
+  /** Default "png". */
+  format?: ImageFormat | undefined;
+  /** 0 to 100, for JPEG and WebP. Default 100. */
+  quality?: number | undefined;
+  /** Whether the file tells the prompt among what it says about its making. Default true. */
+  embedPrompt?: boolean | undefined;
+}
+
+/** How much work to put into a picture: the steps taken, as a multiple of the model's own number of steps. */
+export const qualityFactors = { auto: 1, standard: 1, medium: 1, low: 0.5, high: 1.5, hd: 1.5 } as const;
+export type Quality = keyof typeof qualityFactors;
+
+/**
+ * What to draw with which model. Omitted values take the model's defaults; an omitted seed is drawn at random. With a
+ * picture to start from, an omitted size is that picture's, and an omitted strength is 1 with a mask and 0.6 without.
+ */
 export interface GenerationRequest extends Omit<GenerationParams, "width" | "height" | "seed" | "numImages"> {
   /** A name of the model catalog; never a path. */
   model: string;
   size?: PictureSize | undefined;
   seed?: number | undefined;
   numImages?: number | undefined;
+  /** Decides on the steps unless `numInferenceSteps` does. */
+  quality?: Quality | undefined;
+  /** Enlarges the finished picture. */
+  upscale?: UpscaleFactor | undefined;
+  /** Pictures of each image while it is drawn. */
+  previews?: number | undefined;
+  output?: OutputOptions | undefined;
 }
 
 export interface RequestLimits {
@@ -51,6 +77,13 @@ export function requestFields(limits: RequestLimits) {
     guidanceScale: number(0, 100),
     trueCfgScale: number(0, 100),
     maxSequenceLength: wholeNumber(1, 512),
+    quality: oneOf(Object.keys(qualityFactors) as [Quality, ...Quality[]]),
+    strength: number(0, 1).refine((value) => value > 0, { error: "must be above 0; 0 would change nothing" }),
+    upscale: oneOf(upscaleFactors),
+    previews: wholeNumber(0, 3),
+    outputFormat: oneOf(imageFormats),
+    outputQuality: wholeNumber(0, 100),
+    embedPrompt: z.boolean({ error: must("be true or false") }),
   };
 }
 
@@ -64,6 +97,14 @@ export function invalidRequest(issues: readonly { path: readonly PropertyKey[]; 
 /** A message for a schema: what the value must be, and what it was instead. */
 export function must(requirement: string): (issue: { input?: unknown }) => string {
   return ({ input }) => (input === undefined ? "is required" : `must ${requirement}, not ${show(input)}`);
+}
+
+/** A schema for one of a few values. */
+export function oneOf<const T extends string | number | boolean>(values: readonly T[]) {
+  const listed = values.map((value) => JSON.stringify(value));
+  const last = listed.pop();
+  const requirement = listed.length === 0 ? `be ${last}` : `be ${listed.join(", ")} or ${last}`;
+  return z.literal(values, { error: must(requirement) });
 }
 
 function text() {

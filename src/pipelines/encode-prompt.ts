@@ -19,6 +19,8 @@ export interface EncodedPrompt {
   promptEmbeds: HostTensor<Float32Array>;
   /** [1, pooled projection dim] */
   pooledPromptEmbeds: HostTensor<Float32Array>;
+  /** What T5 read of the prompt, its end token included. */
+  tokens: number;
   /** What the user must be told. */
   notices: string[];
 }
@@ -53,7 +55,7 @@ export class PromptEncoder {
 
   async encode(prompt: string, maxSequenceLength: number): Promise<EncodedPrompt> {
     const { pooledPromptEmbeds, truncated: clipTruncated, length } = await this.encodeClip(prompt);
-    const { promptEmbeds, truncated: t5Truncated } = await this.encodeT5(prompt, maxSequenceLength);
+    const { promptEmbeds, tokens, truncated: t5Truncated } = await this.encodeT5(prompt, maxSequenceLength);
     const notices: string[] = [];
     if (t5Truncated) {
       notices.push(`The prompt is longer than the ${maxSequenceLength} tokens that are read; its end was ignored.`);
@@ -62,7 +64,7 @@ export class PromptEncoder {
         `The prompt is longer than the ${length} tokens that its summary (CLIP) takes in; T5 reads all of it.`,
       );
     }
-    return { promptEmbeds, pooledPromptEmbeds, notices };
+    return { promptEmbeds, pooledPromptEmbeds, tokens, notices };
   }
 
   async dispose(): Promise<void> {
@@ -84,7 +86,7 @@ export class PromptEncoder {
 
   private async encodeT5(prompt: string, maxSequenceLength: number) {
     const { tokenizer, config, session } = this.t5;
-    const { ids, truncated } = tokenizer.encode(prompt, maxSequenceLength);
+    const { ids, tokens, truncated } = tokenizer.encode(prompt, maxSequenceLength);
     const { last_hidden_state: promptEmbeds } = await session.run({
       input_ids: int64Tensor(ids, [1, maxSequenceLength]),
       relative_buckets: {
@@ -92,7 +94,7 @@ export class PromptEncoder {
         dims: [maxSequenceLength, maxSequenceLength],
       },
     });
-    return { promptEmbeds: promptEmbeds!, truncated };
+    return { promptEmbeds: promptEmbeds!, tokens, truncated };
   }
 }
 

@@ -90,8 +90,15 @@ export interface GenerationResult {
   images: GeneratedImage[];
   /** What the user must be told: what was truncated, enlarged, ignored. One sentence each. */
   notices: string[];
+  /** The settings as they were used, the model's own where none were asked for. */
   numInferenceSteps: number;
   guidanceScale: number;
+  trueCfgScale: number;
+  maxSequenceLength: number;
+  /** What T5 read of the prompt, and of the negative prompt where there is one. */
+  promptTokens: number;
+  /** What one picture is to the transformer: a token for each 2 × 2 latents. */
+  imageTokens: number;
   device: ResolvedDevice;
 }
 
@@ -100,7 +107,8 @@ export interface GenerateOptions {
   onProgress?: ((progress: Progress) => void) | undefined;
   /** Previews of each image, spread evenly over its steps. Default 0. */
   previews?: number | undefined;
-  onPreview?: ((preview: Preview) => void) | undefined;
+  /** Drawing goes on when it has settled. */
+  onPreview?: ((preview: Preview) => unknown) | undefined;
 }
 
 const defaultTrueCfgScale = 4;
@@ -231,7 +239,7 @@ export class FluxPipeline {
         const previewIndex = previewSteps.indexOf(step);
         if (previewIndex >= 0 && options.onPreview !== undefined) {
           const estimate = unpack(scheduler.step(latents, velocity, sigma, 0), shape);
-          options.onPreview({ ...(await codec.decode(shrink(estimate))), imageIndex, previewIndex });
+          await options.onPreview({ ...(await codec.decode(shrink(estimate))), imageIndex, previewIndex });
         }
         latents = scheduler.step(latents, velocity, sigma, nextSigma);
         if (start?.mask !== undefined) {
@@ -249,7 +257,17 @@ export class FluxPipeline {
       if (params.condition !== undefined) picture = await keepOutsideMask(picture, params.condition);
       images.push({ ...picture, seed, drawnWidth: drawn.width, drawnHeight: drawn.height });
     }
-    return { images, notices, numInferenceSteps, guidanceScale, device: this.parts.device };
+    return {
+      images,
+      notices,
+      numInferenceSteps,
+      guidanceScale,
+      trueCfgScale,
+      maxSequenceLength,
+      promptTokens: prompt.tokens + (negative?.tokens ?? 0),
+      imageTokens: tokens,
+      device: this.parts.device,
+    };
   }
 
   /** Gives the networks' memory back; the pipeline cannot be used afterwards. */

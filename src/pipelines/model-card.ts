@@ -5,7 +5,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { ConfigReader } from "../models/config-reader.ts";
-import type { FluxConfig } from "../models/flux/config.ts";
+import { type FluxConfig, parseFluxConfig } from "../models/flux/config.ts";
 
 export interface ModelCard {
   /**
@@ -48,4 +48,9 @@ export function generationDefaults(card: ModelCard, transformer: FluxConfig): Ge
     guidanceScale: card.guidanceScale ?? published.guidanceScale,
     maxSequenceLength: card.maxSequenceLength ?? published.maxSequenceLength,
   };
+}
+
+/** `generationDefaults` of the model in a folder, without loading its networks. Throws `ModelInvalidError`. */
+export function readGenerationDefaults(modelDir: string): GenerationDefaults {
+  return generationDefaults(readModelCard(modelDir), parseFluxConfig(ConfigReader.read(join(modelDir, "transformer"))));
 }

@@ -14,6 +14,8 @@ export interface TokenModel {
 export interface Encoding {
   /** [maxLength]: the special tokens and the text's, then padding. */
   ids: Int32Array;
+  /** Those before the padding. */
+  tokens: number;
   /** The text had more tokens than fit; its end is not in `ids`. */
   truncated: boolean;
 }
@@ -48,8 +50,9 @@ export class TextTokenizer {
     const truncated = textIds.length > room;
     if (truncated) textIds.length = room;
     const ids = new Int32Array(maxLength).fill(padId);
-    ids.set([...template.before, ...textIds, ...template.after]);
-    return { ids, truncated };
+    const unpadded = [...template.before, ...textIds, ...template.after];
+    ids.set(unpadded);
+    return { ids, tokens: unpadded.length, truncated };
   }
 
   /** The ids of a text, or its first ones: no more than `limit`. */

@@ -1,0 +1,132 @@
+/** From what was asked for to what the engine process does: every gap of a request filled, every size decided. */
+import { randomInt } from "node:crypto";
+import { InvalidRequestError } from "../errors.ts";
+import { resize, resizeGray } from "../images/resize.ts";
+import type { FluxPipelineOptions } from "../pipelines/flux-pipeline.ts";
+import { defaultStrength, type ImageCondition } from "../pipelines/image-conditioning.ts";
+import { readGenerationDefaults, readModelCard } from "../pipelines/model-card.ts";
+import type { GenerationJob } from "./engine-messages.ts";
+import {
+  type GenerationRequest,
+  maxSteps,
+  type PictureSize,
+  type Quality,
+  qualityFactors,
+} from "./generation-request.ts";
+import type { CatalogModel } from "./model-catalog.ts";
+
+/** In pixels. */
+export interface SizeLimits {
+  minSide: number;
+  maxSide: number;
+  /** Of a picture that was drawn and then enlarged. */
+  maxUpscaledSide: number;
+}
+
+/** Sizes are multiples of it. */
+const cell = 16;
+
+/**
+ * The job of a request: the model's native size or the given picture's, one image, a random seed, the steps of the
+ * quality; a picture to start from is brought to the size of the answer.
+ *
+ * @throws InvalidRequestError when the parts of the request do not go together.
+ * @throws ModelInvalidError
+ */
+export async function planJob(
+  request: GenerationRequest,
+  model: CatalogModel,
+  pipeline: Omit<FluxPipelineOptions, "modelDir">,
+  limits: SizeLimits,
+): Promise<GenerationJob> {
+  const { model: _, size, numImages = 1, quality, upscale, previews = 0, output = {}, condition, ...rest } = request;
+  const notices: string[] = [];
+  const { width, height } = size ?? (condition ? sizeLike(condition.image, model, limits) : model.nativeSize);
+  if (upscale !== undefined && Math.max(width, height) * upscale > limits.maxUpscaledSide) {
+    throw new InvalidRequestError(
+      "upscale",
+      `upscale would make ${width * upscale}x${height * upscale} of ${width}x${height}, but the largest side is ` +
+        `${limits.maxUpscaledSide}.`,
+    );
+  }
+  const params = {
+    ...rest,
+    width,
+    height,
+    numImages,
+    seed: seedOf(request, numImages),
+    numInferenceSteps: rest.numInferenceSteps ?? stepsOf(quality, model),
+    condition: condition && (await fit(condition, { width, height }, notices)),
+  };
+  return {
+    pipeline: { ...pipeline, modelDir: model.folder },
+    model: model.name,
+    params,
+    upscale,
+    previews,
+    output,
+    notices,
+  };
+}
+
+function seedOf({ seed = randomSeed() }: GenerationRequest, numImages: number): number {
+  if (seed > Number.MAX_SAFE_INTEGER - (numImages - 1)) {
+    throw new InvalidRequestError(
+      "seed",
+      `seed must be at most ${Number.MAX_SAFE_INTEGER} for the last image too; image i of n takes seed + i.`,
+    );
+  }
+  return seed;
+}
+
+/** 32 bits: all that a Mersenne Twister takes as its seed, and short enough to be typed again. */
+function randomSeed(): number {
+  return randomInt(2 ** 32);
+}
+
+/** Undefined leaves the choice to the model. */
+function stepsOf(quality: Quality = "auto", model: CatalogModel): number | undefined {
+  const factor = qualityFactors[quality];
+  if (factor === 1) return undefined;
+  const steps = Math.round(readGenerationDefaults(model.folder).numInferenceSteps * factor);
+  return Math.min(maxSteps, Math.max(1, steps));
+}
+
+/**
+ * The size for a picture made from `image`: its own, or less where that exceeds the limits or the area at which the model
+ * draws well. A model that draws one size alone takes as long for any, so only the limits count there.
+ */
+function sizeLike(image: PictureSize, model: CatalogModel, { minSide, maxSide }: SizeLimits): PictureSize {
+  const { nativeSize } = model;
+  const drawsAnySize = readModelCard(model.folder).nativeSize === undefined;
+  const maxArea = drawsAnySize ? nativeSize.width * nativeSize.height : Infinity;
+  const scale = Math.min(
+    1,
+    maxSide / Math.max(image.width, image.height),
+    Math.sqrt(maxArea / (image.width * image.height)),
+  );
+  const [least, most] = [Math.ceil(minSide / cell) * cell, Math.floor(maxSide / cell) * cell];
+  const side = (length: number) => Math.min(most, Math.max(least, Math.round((length * scale) / cell) * cell));
+  return { width: side(image.width), height: side(image.height) };
+}
+
+/** `condition` with its picture and mask at `size`, and with its strength decided. */
+async function fit(condition: ImageCondition, size: PictureSize, notices: string[]): Promise<ImageCondition> {
+  const { image, mask } = condition;
+  const { width, height } = size;
+  if (mask !== undefined && (mask.width !== image.width || mask.height !== image.height)) {
+    throw new InvalidRequestError(
+      "mask",
+      `mask must be as large as the image, ${image.width}x${image.height}, not ${mask.width}x${mask.height}.`,
+    );
+  }
+  if (image.width !== width || image.height !== height) {
+    notices.push(`The given picture, ${image.width}x${image.height}, was fitted to ${width}x${height}.`);
+  }
+  return {
+    image: await resize(image, width, height),
+    mask: mask && (await resizeGray(mask, width, height)),
+    // What a mask frees is to be painted anew: nothing of what was there should shine through.
+    strength: condition.strength ?? (mask === undefined ? defaultStrength : 1),
+  };
+}

@@ -1,0 +1,73 @@
+/** The bytes of a PNG, JPEG or WebP file from anywhere → pixels. */
+import sharp, { type Metadata, type Sharp } from "sharp";
+import { InvalidRequestError } from "../errors.ts";
+import type { GrayImage, RgbImage } from "./rgb-image.ts";
+
+export interface DecodeLimits {
+  /** Width × height. */
+  maxPixels: number;
+}
+
+export interface DecodedImage {
+  /** Upright, in sRGB; what was transparent lies on white. */
+  image: RgbImage;
+  /** 0 is transparent; undefined when the file has no transparency at all. */
+  alpha: GrayImage | undefined;
+}
+
+/** No longer than what WebP can hold: a strip of 1 × 40 million pixels is no picture. */
+export const maxDecodedSide = 16_384;
+const timeoutSeconds = 20;
+
+/**
+ * Reads a picture that may be hostile. Its kind and its size are checked before a pixel is decoded; Exif's orientation is
+ * applied. Throws `invalid_request` naming `param`, the field it came in.
+ */
+export async function decodeImage(file: Uint8Array, param: string, limits: DecodeLimits): Promise<DecodedImage> {
+  if (!isKnownFormat(file)) throw new InvalidRequestError(param, `${param} must be a PNG, JPEG or WebP file.`);
+  try {
+    // Reads the header alone, so that what is too large can be told its size.
+    const metadata = await sharp(file, { limitInputPixels: false }).metadata();
+    checkSize(metadata, param, limits);
+    const upright = sharp(file, { limitInputPixels: limits.maxPixels, failOn: "error" })
+      .timeout({ seconds: timeoutSeconds })
+      .autoOrient()
+      .toColourspace("srgb");
+    const colour = metadata.hasAlpha ? upright.clone().flatten({ background: "white" }) : upright;
+    const image = await rawPixels(colour.removeAlpha());
+    if (!metadata.hasAlpha) return { image, alpha: undefined };
+    const alpha = await rawPixels(upright.clone().extractChannel("alpha").toColourspace("b-w"));
+    return { image, alpha: alpha.pixels.every((opacity) => opacity === 255) ? undefined : alpha };
+  } catch (cause) {
+    if (cause instanceof InvalidRequestError) throw cause;
+    throw new InvalidRequestError(param, `${param} cannot be read: the file is damaged or incomplete.`);
+  }
+}
+
+/** By its first bytes: only these three decoders ever see what was uploaded. */
+function isKnownFormat(file: Uint8Array): boolean {
+  const head = Buffer.from(file.buffer, file.byteOffset, Math.min(12, file.length)).toString("latin1");
+  const isWebp = head.startsWith("RIFF") && head.endsWith("WEBP");
+  return isWebp || head.startsWith("\x89PNG\r\n\x1a\n") || head.startsWith("\xff\xd8\xff");
+}
+
+function checkSize({ width, height, pages = 1 }: Metadata, param: string, { maxPixels }: DecodeLimits): void {
+  if (pages > 1) throw new InvalidRequestError(param, `${param} must be a still picture, not ${pages} frames.`);
+  if (Math.max(width, height) > maxDecodedSide) {
+    throw new InvalidRequestError(
+      param,
+      `${param} must have sides of at most ${maxDecodedSide} pixels, not ${width}x${height}.`,
+    );
+  }
+  if (width * height > maxPixels) {
+    throw new InvalidRequestError(
+      param,
+      `${param} must have at most ${maxPixels} pixels in all, but ${width}x${height} are ${width * height}.`,
+    );
+  }
+}
+
+async function rawPixels(picture: Sharp): Promise<RgbImage> {
+  const { data, info } = await picture.raw({ depth: "uchar" }).toBuffer({ resolveWithObject: true });
+  return { width: info.width, height: info.height, pixels: data };
+}
