@@ -76,6 +76,9 @@ export function readSingleFile(path: string, component: Component): Map<string, 
   );
 }
 
+/** What a network's tensors end in; scales of 8-bit weights, position ids and other bookkeeping end otherwise. */
+const weightName = /\.(?:weight|bias|scale)$/;
+
 function withoutPrefix(stored: ReadonlyMap<string, TensorLocation>, prefix: string): Map<string, TensorLocation> {
   const named = [...stored].filter(([name]) => name.startsWith(prefix));
   return new Map(named.map(([name, tensor]) => [name.slice(prefix.length), tensor]));
@@ -85,6 +88,7 @@ function translate(stored: ReadonlyMap<string, TensorLocation>, naming: Naming):
   const keyMap = naming.keyMap?.(stored.keys());
   const tensors = new Map<string, TensorLocation>();
   for (const [storedName, tensor] of stored) {
+    if (!weightName.test(storedName)) continue;
     const scaled = withScale(tensor, storedName, stored);
     const targets: Target[] = keyMap === undefined ? [{ name: storedName }] : keyMap.tensor(storedName);
     for (const target of targets) tensors.set(target.name, locateTarget(scaled, target));
