@@ -30,6 +30,10 @@ function secret() {
   return z.string().regex(/^[\x21-\x7e]+$/, { error: "must be printable ASCII without spaces" });
 }
 
+function isOrigin(text: string): boolean {
+  return text === "*" || (URL.canParse(text) && new URL(text).origin === text);
+}
+
 function setting<T extends z.ZodType>(env: string, description: string, schema: T): T {
   return schema.meta({ env, description });
 }
@@ -69,6 +73,47 @@ export const configSchema = z.object({
   maxImages: setting("EASEL_MAX_IMAGES", "Largest `n` of a request.", wholeNumber(1, 100).default(10)),
   minSide: setting("EASEL_MIN_SIDE", "Smallest width or height, in pixels.", side().default(16)),
   maxSide: setting("EASEL_MAX_SIDE", "Largest width or height, in pixels.", side().default(2048)),
+  maxUpscaledSide: setting(
+    "EASEL_MAX_UPSCALED_SIDE",
+    "Largest width or height of an enlarged picture, in pixels.",
+    wholeNumber(16, 16_384).default(4096),
+  ),
+  uploadLimitBytes: setting(
+    "EASEL_UPLOAD_LIMIT_BYTES",
+    "Largest accepted picture file.",
+    wholeNumber(1024, 2 ** 30).default(20 * 1024 * 1024),
+  ),
+  maxUploadPixels: setting(
+    "EASEL_MAX_UPLOAD_PIXELS",
+    "Largest accepted picture, in pixels (width × height).",
+    wholeNumber(256, 268_435_456).default(40_000_000),
+  ),
+  embedPrompt: setting(
+    "EASEL_EMBED_PROMPT",
+    "`0` leaves prompts out of what pictures tell about their making.",
+    z.stringbool({ error: "must be 1 or 0" }).default(true),
+  ),
+  linkSeconds: setting(
+    "EASEL_LINK_SECONDS",
+    "How long links to pictures (`response_format` `url`) and the files behind them last.",
+    wholeNumber(1, 31_536_000).default(3600),
+  ),
+  publicUrl: setting(
+    "EASEL_PUBLIC_URL",
+    "Where clients reach this server, for links to pictures; what the request came to when unset.",
+    z.url({ protocol: /^https?$/, error: "must be an http or https address" }).optional(),
+  ),
+  corsOrigins: setting(
+    "EASEL_CORS_ORIGINS",
+    "Origins of web pages that may use the API, separated by commas, or `*`; none when unset.",
+    z
+      .string()
+      .default("")
+      .transform((list) => list.split(",").flatMap((origin) => origin.trim() || []))
+      .refine((origins) => origins.every(isOrigin), {
+        error: "must be addresses such as https://example.org, separated by commas, or *",
+      }),
+  ),
   hubEndpoint: setting(
     "HF_ENDPOINT",
     "Address of the Hugging Face Hub or of a mirror.",
