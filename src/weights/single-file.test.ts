@@ -156,5 +156,7 @@ describe("a single file", () => {
     );
     const scales = written({ ...marker, "img_in.scale_weight": float32([2], [1, 2]) });
     expect(() => readSingleFile(scales, "transformer")).toThrow(WeightsInvalidError);
+    const notANumber = written({ ...marker, "img_in.scale_weight": one(Number.NaN) });
+    expect(() => readSingleFile(notANumber, "transformer")).toThrow(/no number in "img_in\.scale_weight"/);
   });
 });

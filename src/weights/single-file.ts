@@ -114,8 +114,10 @@ function withScale(tensor: TensorLocation, name: string, stored: ReadonlyMap<str
       `${basename(scale.file)} has scales of shape [${scale.shape.join(", ")}] in "${scale.name}"; one scale a tensor is supported.`,
     );
   }
-  const [value] = readTensor(scale);
-  return { ...tensor, scale: value! };
+  const value = readTensor(scale)[0]!;
+  if (!Number.isFinite(value))
+    throw new WeightsInvalidError(`${basename(scale.file)} has no number in "${scale.name}".`);
+  return { ...tensor, scale: value };
 }
 
 function countLevels(names: Iterable<string>): number {

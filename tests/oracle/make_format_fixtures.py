@@ -313,6 +313,7 @@ def make_loras() -> None:
         transformer_lora_adapter_metadata=adapter_settings(pipe.transformer),
         text_encoder_lora_adapter_metadata=adapter_settings(pipe.text_encoder))
 
+    # float32, though most files are bf16: diffusers multiplies the factors by alpha / rank in their own precision.
     h = DEV_WIDTH
     layers = {"lora_unet_double_blocks_0_img_attn_qkv": (3 * h, h), "lora_unet_double_blocks_1_txt_attn_qkv": (3 * h, h),
               "lora_unet_double_blocks_1_img_mlp_2": (h, 4 * h), "lora_unet_double_blocks_0_txt_mod_lin": (6 * h, h),
@@ -321,8 +322,8 @@ def make_loras() -> None:
     kohya = {}
     for i, (layer, (rows, columns)) in enumerate(layers.items()):
         rank = 3 if i % 2 else 5
-        kohya[f"{layer}.lora_down.weight"] = (randn(rank, columns) * 0.25).to(torch.bfloat16)
-        kohya[f"{layer}.lora_up.weight"] = (randn(rows, rank) * 0.25).to(torch.bfloat16)
+        kohya[f"{layer}.lora_down.weight"] = randn(rank, columns) * 0.25
+        kohya[f"{layer}.lora_up.weight"] = randn(rows, rank) * 0.25
         kohya[f"{layer}.alpha"] = torch.tensor(1.5 if i % 3 else 8.0)
     save_file(kohya, FORMATS / "lora-kohya.safetensors")
 
@@ -363,8 +364,9 @@ def make_loras() -> None:
 
 
 def adapter_settings(module: torch.nn.Module) -> dict:
-    """As diffusers' training scripts store them, without the path of this machine."""
-    return module.peft_config["default"].to_dict() | {"base_model_name_or_path": None}
+    """As diffusers' training scripts store them, but the same on every machine and run."""
+    settings = module.peft_config["default"].to_dict()
+    return settings | {"base_model_name_or_path": None, "target_modules": sorted(settings["target_modules"])}
 
 
 def open_rgb(path: Path):
