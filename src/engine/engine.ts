@@ -1,11 +1,12 @@
 /** The one way to have a picture drawn: submit a request, watch it, cancel it. Knows nothing of HTTP or terminals. */
 import { randomUUID } from "node:crypto";
-import { CancelledError } from "../errors.ts";
+import { CancelledError, EaselError } from "../errors.ts";
 import type { FluxPipelineOptions, Progress } from "../pipelines/flux-pipeline.ts";
 import { EngineHost, type EngineHostOptions } from "./engine-host.ts";
 import type { EncodedPreview, JobResult } from "./engine-messages.ts";
 import { EventLog } from "./event-log.ts";
-import { GenerationQueue } from "./generation-queue.ts";
+import { type GenerationCost, generationCost } from "./generation-cost.ts";
+import { GenerationQueue, type QueuedWork } from "./generation-queue.ts";
 import type { GenerationRequest } from "./generation-request.ts";
 import type { ModelCatalog } from "./model-catalog.ts";
 import { planJob, type SizeLimits } from "./plan-job.ts";
@@ -14,9 +15,24 @@ export interface EngineOptions extends Omit<FluxPipelineOptions, "modelDir">, En
   catalog: ModelCatalog;
   /** Generations that may wait behind the one being drawn. Default 16. */
   queueBound?: number | undefined;
+  /** Of these, how many of one lane. Default: all of them. */
+  queueBoundPerKey?: number | undefined;
 }
 
-/** What happens to a generation, in this order; `queued` comes again whenever it moves up. */
+export interface SubmitOptions {
+  signal?: AbortSignal | undefined;
+  /** Whose the work is; those who share the engine take turns. Default: everybody's. */
+  lane?: string | undefined;
+  /** The lane's share in comparison with others. Default 1. */
+  weight?: number | undefined;
+  /** An earlier process accepted it: the queue takes it even when it is full. */
+  acceptedBefore?: boolean | undefined;
+}
+
+/**
+ * What happens to a generation, in this order; `queued` comes again whenever its place changes, and `started` when the engine
+ * process ended in the middle and a new one begins again.
+ */
 export type GenerationEvent =
   /** `ahead`: generations to be drawn before this one. */
   | { type: "queued"; ahead: number }
@@ -35,6 +51,8 @@ export interface Generation {
   readonly events: AsyncIterable<GenerationEvent>;
   /** Rejects with an `EaselError`: what the pipeline refused, `cancelled`, `engine_crashed`. */
   readonly result: Promise<GenerationOutput>;
+  /** Seconds until it should be done, from measured speed; undefined when it is done. */
+  secondsLeft(): number | undefined;
   cancel(): void;
 }
 
@@ -46,12 +64,20 @@ export class Engine {
   readonly #host: EngineHost;
   readonly #closing = new AbortController();
 
-  private constructor({ catalog, queueBound = 16, device, precision, threads, ...options }: EngineOptions) {
+  private constructor({
+    catalog,
+    queueBound = 16,
+    queueBoundPerKey,
+    device,
+    precision,
+    threads,
+    ...options
+  }: EngineOptions) {
     this.catalog = catalog;
     this.#pipeline = { device, precision, threads };
     const { minSide = 16, maxSide = 2048, maxUpscaledSide = 4096, ...host } = options;
     this.#limits = { minSide, maxSide, maxUpscaledSide };
-    this.#queue = new GenerationQueue(queueBound);
+    this.#queue = new GenerationQueue({ bound: queueBound, laneBound: queueBoundPerKey });
     this.#host = new EngineHost(host);
   }
 
@@ -67,11 +93,27 @@ export class Engine {
     return this.#host.pid;
   }
 
+  /** How many generations wait. */
+  get queueDepth(): number {
+    return this.#queue.depth;
+  }
+
+  /** Seconds until the queue should have room for one more. */
+  estimateSeconds(): number {
+    return this.#queue.estimateSeconds();
+  }
+
+  /** What the request would cost. Throws like `submit`, except for `queue_full`. */
+  async cost(request: GenerationRequest): Promise<GenerationCost> {
+    const model = await this.catalog.resolve(request.model);
+    return generationCost(await planJob(request, model, this.#pipeline, this.#limits));
+  }
+
   /**
    * Accepts a request into the queue. Throws when it cannot be accepted: `model_not_found`, `model_invalid`,
    * `invalid_request`, `queue_full`; what goes wrong later rejects the generation's `result`.
    */
-  async submit(request: GenerationRequest, { signal }: { signal?: AbortSignal } = {}): Promise<Generation> {
+  async submit(request: GenerationRequest, { signal, ...turn }: SubmitOptions = {}): Promise<Generation> {
     const model = await this.catalog.resolve(request.model);
     const job = await planJob(request, model, this.#pipeline, this.#limits);
 
@@ -86,21 +128,33 @@ export class Engine {
     // The caller is answered at once; the queue goes on when the process has really stopped.
     abort.addEventListener("abort", () => reject(cancelledError(abort)), { once: true });
 
-    this.#queue.enqueue({
+    const work: QueuedWork = {
+      ...turn,
+      cost: generationCost(job).pixelSteps,
       signal: abort,
       onWaiting: (ahead) => events.push({ type: "queued", ahead }),
       run: async () => {
-        events.push({ type: "started" });
+        const onProgress = (progress: Progress) => events.push({ type: "progress", ...progress });
+        const onPreview = (preview: EncodedPreview) => events.push({ type: "preview", ...preview });
+        const draw = async () => {
+          events.push({ type: "started" });
+          return await this.#host.run(job, { signal: abort, onProgress, onPreview });
+        };
         try {
-          const onProgress = (progress: Progress) => events.push({ type: "progress", ...progress });
-          const onPreview = (preview: EncodedPreview) => events.push({ type: "preview", ...preview });
-          resolve({ model: model.name, ...(await this.#host.run(job, { signal: abort, onProgress, onPreview })) });
+          resolve({ model: model.name, ...(await twiceIfItCrashes(draw)) });
         } catch (error) {
           reject(error);
         }
       },
-    });
-    return { id: randomUUID(), events, result: promise, cancel: () => cancelling.abort() };
+    };
+    this.#queue.enqueue(work);
+    return {
+      id: randomUUID(),
+      events,
+      result: promise,
+      secondsLeft: () => this.#queue.secondsUntilDone(work),
+      cancel: () => cancelling.abort(),
+    };
   }
 
   /** Cancels everything that waits or runs and ends the process. */
@@ -112,6 +166,25 @@ export class Engine {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+/** A process that was killed, perhaps by mistake, costs time only; one that dies of this very work dies again. */
+async function twiceIfItCrashes<T>(action: () => Promise<T>): Promise<T> {
+  try {
+    return await action();
+  } catch (error) {
+    if (!hasCrashed(error)) throw error;
+  }
+  try {
+    return await action();
+  } catch (cause) {
+    if (!hasCrashed(cause)) throw cause;
+    throw new EaselError("engine_crashed", `Drawing was tried twice. ${cause.message}`, { cause: cause.cause });
+  }
+}
+
+function hasCrashed(error: unknown): error is EaselError {
+  return error instanceof EaselError && error.code === "engine_crashed";
 }
 
 function cancelledError(signal: AbortSignal): CancelledError {
