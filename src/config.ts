@@ -63,7 +63,57 @@ export const configSchema = z.object({
   queueBound: setting(
     "EASEL_QUEUE_BOUND",
     "Generations that may wait; one more is refused with `queue_full`.",
+    wholeNumber(0, 10_000).default(64),
+  ),
+  queueBoundPerKey: setting(
+    "EASEL_QUEUE_BOUND_PER_KEY",
+    "Of these, how many of one API key, so that nobody fills the queue alone.",
     wholeNumber(0, 10_000).default(16),
+  ),
+  disconnectGraceSeconds: setting(
+    "EASEL_DISCONNECT_GRACE_SECONDS",
+    "How long a picture whose client left waits for the same `Idempotency-Key`.",
+    wholeNumber(0, 3600).default(30),
+  ),
+  shutdownSeconds: setting(
+    "EASEL_SHUTDOWN_SECONDS",
+    "How long pictures in progress may still take when the server is told to stop.",
+    wholeNumber(0, 86_400).default(10),
+  ),
+  jobRetentionHours: setting(
+    "EASEL_JOB_RETENTION_HOURS",
+    "How long a finished job and its pictures can be fetched.",
+    wholeNumber(1, 8760).default(24),
+  ),
+  databaseUrl: setting(
+    "EASEL_DATABASE_URL",
+    "`postgres://USER:PASSWORD@HOST/NAME` keeps the records in PostgreSQL instead of `easel.db`.",
+    z
+      .string()
+      .regex(/^postgres(ql)?:\/\//, { error: "must be a postgres:// address" })
+      .optional(),
+  ),
+  openLoopback: setting(
+    "EASEL_OPEN_LOOPBACK",
+    "`1` lets programs on this machine draw without an API key.",
+    z.stringbool({ error: "must be 1 or 0" }).default(false),
+  ),
+  moderationWords: setting(
+    "EASEL_MODERATION_WORDS",
+    "File of words and phrases, one a line; a prompt with one of them is refused.",
+    z.string().min(1).optional(),
+  ),
+  moderationUrl: setting(
+    "EASEL_MODERATION_URL",
+    "An OpenAI-compatible moderation endpoint to ask about each prompt, such as `https://HOST/v1/moderations`.",
+    z.url({ protocol: /^https?$/, error: "must be an http or https address" }).optional(),
+  ),
+  moderationKey: setting("EASEL_MODERATION_KEY", "The API key for that endpoint.", secret().optional()),
+  moderationModel: setting("EASEL_MODERATION_MODEL", "The model to ask there.", z.string().min(1).optional()),
+  webhookAllowPrivate: setting(
+    "EASEL_WEBHOOK_ALLOW_PRIVATE",
+    "`1` lets webhooks reach private and loopback addresses.",
+    z.stringbool({ error: "must be 1 or 0" }).default(false),
   ),
   bodyLimitBytes: setting(
     "EASEL_BODY_LIMIT_BYTES",
@@ -145,6 +195,9 @@ export const configSchema = z.object({
   ),
 });
 
+/** What must end up neither on a screen nor in a log. */
+const secretSettings: ReadonlySet<string> = new Set(["apiKey", "hubToken", "databaseUrl", "moderationKey"]);
+
 export type Config = z.infer<typeof configSchema>;
 /** Values as they were typed; the schema converts them. */
 type Overrides = { [Name in keyof Config]?: unknown };
@@ -170,8 +223,7 @@ export function loadConfig(env: Environment, overrides: Overrides = {}): Config 
     const [issue] = parsed.error.issues;
     const name = String(issue?.path[0]);
     const source = Object.hasOwn(overrides, name) ? `--${name}` : (environmentVariables().get(name) ?? name);
-    // A key that cannot be used must not end up on a screen or in a log.
-    const instead = name === "apiKey" || name === "hubToken" ? "" : `, not "${String(values[name])}"`;
+    const instead = secretSettings.has(name) ? "" : `, not "${String(values[name])}"`;
     throw new EaselError("invalid_request", `${source} ${issue?.message}${instead}.`, { param: source });
   }
   const config = parsed.data;

@@ -62,7 +62,7 @@ test("flags win over the environment, the environment over defaults, and an empt
   expect(loadConfig(env, { port: "9001", host: undefined })).toMatchObject({
     port: 9001,
     host: "0.0.0.0",
-    queueBound: 16,
+    queueBound: 64,
   });
 });
 

@@ -19,20 +19,20 @@ test("a key that was created opens the door, in this process and the next, and n
     await using database = await openDatabase(path);
     const keys = new KeyStore(database);
     expect(await keys.isEmpty()).toBe(true);
-    key = await keys.create("first");
+    ({ key } = await keys.create("first"));
     expect(key).toMatch(/^sk-easel-[\w-]{43}$/);
   }
   await using database = await openDatabase(path);
   const keys = new KeyStore(database);
   expect(await keys.isEmpty()).toBe(false);
-  expect(await keys.verify(key)).toBe(true);
-  expect(await keys.verify(`${key}x`)).toBe(false);
-  expect(await keys.verify("")).toBe(false);
+  expect(await keys.find(key)).toMatchObject({ name: "first", scopes: expect.arrayContaining(["images", "admin"]) });
+  expect(await keys.find(`${key}x`)).toBeUndefined();
+  expect(await keys.find("")).toBeUndefined();
 });
 
 test("the key itself is in none of the files, and only the owner may read them", async () => {
   await using database = await openDatabase(path);
-  const key = await new KeyStore(database).create("first");
+  const { key } = await new KeyStore(database).create("first");
   for (const file of readdirSync(home).map((name) => join(home, name))) {
     expect(readFileSync(file).includes(key)).toBe(false);
     expect(statSync(file).mode & 0o777).toBe(0o600);

@@ -6,9 +6,10 @@ import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from "fas
 import type { Engine } from "../engine/engine.ts";
 import type { RequestLimits } from "../engine/generation-request.ts";
 import { EaselError } from "../errors.ts";
-import type { KeyStore } from "../store/keys.ts";
+import type { ApiKey, KeyStore } from "../store/keys.ts";
 import { requireKey } from "./auth.ts";
 import { errorBody, sendError } from "./error-response.ts";
+import { RateLimiter } from "./rate-limiter.ts";
 import { healthRoutes } from "./routes/health.ts";
 import { imageRoutes } from "./routes/images.ts";
 import { modelRoutes } from "./routes/models.ts";
@@ -20,6 +21,8 @@ export interface AppOptions {
   defaultModel: string;
   limits: RequestLimits;
   bodyLimitBytes: number;
+  /** Whether programs on this machine need no key. Default false. */
+  openLoopback?: boolean | undefined;
   log: { level: string; stream: { write(line: string): void } };
 }
 
@@ -65,8 +68,11 @@ export function createApp(options: AppOptions): FastifyInstance {
     return sendError(reply, new EaselError("not_found", `There is no ${method} ${path}; see docs/api.md.`));
   });
 
+  const { keys, openLoopback = false } = options;
+  const authenticate = requireKey({ keys, openLoopback, rateLimiter: new RateLimiter() });
   const api = async (scope: FastifyInstance) => {
-    scope.addHook("onRequest", requireKey(options.keys));
+    scope.decorateRequest("client", null as unknown as ApiKey);
+    scope.addHook("onRequest", authenticate);
     await scope.register(imageRoutes, options);
     await scope.register(modelRoutes, { catalog: options.engine.catalog });
   };

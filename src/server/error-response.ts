@@ -15,12 +15,19 @@ export const statusOf: Readonly<Record<ErrorCode, number>> = {
   weights_invalid: 400,
   device_unavailable: 400,
   unauthorized: 401,
+  forbidden: 403,
+  rate_limit_exceeded: 429,
+  insufficient_quota: 429,
+  content_policy_violation: 400,
+  moderation_unavailable: 503,
   not_found: 404,
   payload_too_large: 413,
   access_denied: 403,
   download_failed: 502,
   queue_full: 503,
   cancelled: 503,
+  shutting_down: 503,
+  lost: 503,
   engine_crashed: 500,
   io_failed: 500,
   internal: 500,
@@ -36,13 +43,15 @@ export function sendError(reply: FastifyReply, error: unknown): FastifyReply {
   const status = statusOf[easelError.code];
   if (status >= 500) reply.log.error({ err: error }, easelError.message);
   if (status === 401) reply.header("www-authenticate", "Bearer");
+  // The clients' retries cannot mend a spent budget.
+  if (easelError.code === "insufficient_quota") reply.header("x-should-retry", "false");
   if (easelError.retryAfterSeconds !== undefined) reply.header("retry-after", easelError.retryAfterSeconds);
   reply.raw.statusMessage = reasonPhrase(easelError.message);
   return reply.code(status).send(errorBody(easelError));
 }
 
 export function errorBody({ code, message, param }: EaselError): ErrorBody {
-  return { error: { message, type: typeOf(statusOf[code]), param: param ?? null, code } };
+  return { error: { message, type: typeOf(code), param: param ?? null, code } };
 }
 
 /** A message as a reason phrase, which some clients show instead of the body: one short line of printable ASCII. */
@@ -91,7 +100,10 @@ function refusal(error: FastifyRefusal): EaselError {
   }
 }
 
-function typeOf(status: number): string {
+function typeOf(code: ErrorCode): string {
+  const status = statusOf[code];
   if (status === 401) return "authentication_error";
+  if (status === 403) return "permission_error";
+  if (status === 429) return code === "insufficient_quota" ? code : "rate_limit_error";
   return status >= 500 ? "server_error" : "invalid_request_error";
 }

@@ -1,52 +1,142 @@
-/** Easel's database: SQLite in one file, reached through a typed schema. */
+/** Easel's database, reached through a typed schema: SQLite in one file, or PostgreSQL by its connection string. */
 import { chmodSync, closeSync, mkdirSync, openSync } from "node:fs";
 import { dirname } from "node:path";
 import SQLite from "better-sqlite3";
-import { Kysely, SqliteDialect } from "kysely";
+import { type Dialect, Kysely, PostgresDialect, SqliteDialect } from "kysely";
 import { Migrator } from "kysely/migration";
 import { EaselError } from "../errors.ts";
 import { migrations } from "./migrations.ts";
 
+/** Times are ISO 8601 in UTC, so that they sort as texts; lists and objects are JSON; flags are 0 and 1. */
 export interface Schema {
   keys: {
     id: string;
     name: string;
     /** SHA-256 of the key, in hexadecimal. */
     hash: string;
-    /** ISO 8601, UTC. */
     created_at: string;
+    last_used_at: string | null;
+    expires_at: string | null;
+    revoked_at: string | null;
+    scopes: string;
+    /** Names of the models it may use; null: all. */
+    models: string | null;
+    requests_per_minute: number | null;
+    concurrent_pictures: number | null;
+    budget_pixel_steps: number | null;
+    budget_period: string | null;
+    priority: string;
+  };
+  jobs: {
+    id: string;
+    key_id: string;
+    state: string;
+    /** 1: its result waits here to be fetched, and it outlives the server. */
+    kept: number;
+    model: string;
+    pictures: number;
+    /** Pixels × steps: what was reserved when it was accepted, and what it cost in the end. */
+    reserved: number;
+    charged: number | null;
+    /** How often it began to be drawn. */
+    attempts: number;
+    created_at: string;
+    started_at: string | null;
+    finished_at: string | null;
+    idempotency_key: string | null;
+    fingerprint: string | null;
+    /** Only of kept jobs: what to draw, and what the answer's shape depends on. */
+    request: string | null;
+    result: string | null;
+    error: string | null;
+    webhook_url: string | null;
+    webhook_secret: string | null;
+    webhook_attempts: number;
+    /** When to try next; null: nothing to deliver. */
+    webhook_due_at: string | null;
+  };
+  usage: {
+    key_id: string;
+    /** YYYY-MM-DD, UTC. */
+    day: string;
+    model: string;
+    requests: number;
+    pictures: number;
+    pixel_steps: number;
   };
 }
 
 export type Database = Kysely<Schema>;
 
 /**
- * Opens the database at `path`, creating it (readable by its owner only) and bringing its schema up to date.
- * Throws `io_failed` with one sentence when it is damaged, locked, or cannot be written.
+ * Opens the database at `location`, a file's path or a `postgres://` address, and brings its schema up to date. A file is
+ * created if need be, readable by its owner only. Throws `io_failed` with one sentence when that cannot be done.
  */
-export async function openDatabase(path: string): Promise<Database> {
-  let sqlite: SQLite.Database | undefined;
+export async function openDatabase(location: string): Promise<Database> {
+  if (/^postgres(ql)?:\/\//.test(location)) {
+    return await migrated(await postgresDialect(location), (cause) => explainPostgres(location, cause));
+  }
+  const explain = (cause: unknown) => explainSqlite(location, cause);
+  return await migrated(await orIoFailed(() => sqliteDialect(location), explain), explain);
+}
+
+async function migrated(dialect: Dialect, explain: (cause: unknown) => string): Promise<Database> {
+  const database = new Kysely<Schema>({ dialect });
   try {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-    // SQLite gives its companion files (-wal, -shm) the mode of the main one.
-    closeSync(openSync(path, "a", 0o600));
-    chmodSync(path, 0o600);
-    sqlite = new SQLite(path);
-    sqlite.pragma("journal_mode = WAL");
-    sqlite.pragma("foreign_keys = ON");
-    const database = new Kysely<Schema>({ dialect: new SqliteDialect({ database: sqlite }) });
-    const migrator = new Migrator({ db: database, provider: { getMigrations: async () => migrations } });
-    const { error } = await migrator.migrateToLatest();
-    if (error) throw error;
-    return database;
-  } catch (cause) {
-    sqlite?.close();
-    throw new EaselError("io_failed", explain(path, cause), { cause });
+    return await orIoFailed(async () => {
+      const migrator = new Migrator({ db: database, provider: { getMigrations: async () => migrations } });
+      const { error } = await migrator.migrateToLatest();
+      if (error) throw error;
+      return database;
+    }, explain);
+  } catch (error) {
+    await database.destroy();
+    throw error;
   }
 }
 
-function explain(path: string, error: unknown): string {
-  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+async function orIoFailed<T>(action: () => T | Promise<T>, explain: (cause: unknown) => string): Promise<T> {
+  try {
+    return await action();
+  } catch (cause) {
+    throw new EaselError("io_failed", explain(cause), { cause });
+  }
+}
+
+function sqliteDialect(path: string): Dialect {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  // SQLite gives its companion files (-wal, -shm) the mode of the main one.
+  closeSync(openSync(path, "a", 0o600));
+  chmodSync(path, 0o600);
+  const database = new SQLite(path);
+  try {
+    database.pragma("journal_mode = WAL");
+    // In WAL mode this loses nothing when the process is killed, and spares the event loop a wait for the disk.
+    database.pragma("synchronous = NORMAL");
+    database.pragma("foreign_keys = ON");
+    return new SqliteDialect({ database });
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}
+
+async function postgresDialect(connectionString: string): Promise<Dialect> {
+  const { default: pg } = await import("pg");
+  const bigint = pg.types.builtins.INT8;
+  const pool = new pg.Pool({
+    connectionString,
+    connectionTimeoutMillis: 10_000,
+    // `count(*)` is a bigint, which pg hands over as a text; no count here exceeds 2^53.
+    types: { getTypeParser: (oid, format) => (oid === bigint ? Number : pg.types.getTypeParser(oid, format)) },
+  });
+  // An idle connection that breaks is replaced at the next query; without a listener it would end the process.
+  pool.on("error", () => {});
+  return new PostgresDialect({ pool });
+}
+
+function explainSqlite(path: string, error: unknown): string {
+  const code = codeOf(error);
   if (/^SQLITE_(NOTADB|CORRUPT)/.test(code)) {
     return `The database ${path} is damaged; move it away and start again to get a new one with a new API key.`;
   }
@@ -55,6 +145,20 @@ function explain(path: string, error: unknown): string {
   }
   if (/^SQLITE_(BUSY|LOCKED)/.test(code)) return `The database ${path} is in use by another program; stop that first.`;
   if (/^(SQLITE_FULL|ENOSPC)/.test(code)) return `The disk of the database ${path} is full; free some space.`;
-  const reason = error instanceof Error ? error.message : String(error);
-  return `The database ${path} cannot be opened: ${reason}.`;
+  return `The database ${path} cannot be opened: ${reasonOf(error)}.`;
+}
+
+/** The address without what is secret in it. */
+function explainPostgres(connectionString: string, error: unknown): string {
+  const { host, pathname } = URL.parse(connectionString) ?? { host: "", pathname: "" };
+  return `The PostgreSQL database ${pathname.slice(1)} at ${host || "its socket"} cannot be used: ${reasonOf(error)}.`;
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && "code" in error ? String(error.code) : "";
+}
+
+function reasonOf(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  return (message || codeOf(error)).split("\n", 1)[0] ?? "";
 }

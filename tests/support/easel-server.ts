@@ -39,7 +39,7 @@ export async function startServer(settings: Record<string, string> = {}): Promis
   const engine = Engine.start({ ...config, catalog, niceness: 5 });
   const database = await openDatabase(join(home, "easel.db"));
   const keys = new KeyStore(database);
-  const key = await keys.create("test");
+  const { key } = await keys.create("test");
   const log: string[] = [];
   const stream = { write: (line: string) => void log.push(line) };
   const app = createApp({

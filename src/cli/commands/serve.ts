@@ -83,12 +83,12 @@ function listenFault(error: unknown): string {
 /** At the first start: stores the key from the configuration, or creates one and shows it inside a command to paste. */
 async function provideFirstKey(keys: KeyStore, { apiKey }: Config, url: string): Promise<void> {
   if (!(await keys.isEmpty())) {
-    if (apiKey !== undefined && !(await keys.verify(apiKey))) {
+    if (apiKey !== undefined && !(await keys.find(apiKey))) {
       process.stderr.write("easel: EASEL_API_KEY is ignored, because this EASEL_HOME already has another key.\n");
     }
     return;
   }
-  const key = await keys.create("first key", apiKey);
+  const { key } = await keys.create("first key", apiKey === undefined ? {} : { key: apiKey });
   if (apiKey !== undefined) return;
   const reachable = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:");
   process.stdout.write(`Here is your API key, inside a command that draws a picture; it is not shown again:

@@ -1,27 +1,33 @@
 import type { FastifyPluginAsyncZod } from "fastify-type-provider-zod";
 import { z } from "zod";
 import type { CatalogModel, ModelCatalog } from "../../engine/model-catalog.ts";
+import { type ApiKey, mayUse, requireModel } from "../../store/keys.ts";
 import { modelInfoList, modelList, modelObject } from "../openai-schemas.ts";
 
 export interface ModelRoutesOptions {
   catalog: ModelCatalog;
 }
 
-/** The models that can be used now, in OpenAI's and in LiteLLM's shape. */
+/** The models that the key may use now, in OpenAI's and in LiteLLM's shape. */
 export const modelRoutes: FastifyPluginAsyncZod<ModelRoutesOptions> = async (app, { catalog }) => {
-  app.get("/models", { schema: { response: { 200: modelList } } }, async () => ({
+  const listFor = async (client: ApiKey) => (await catalog.list()).filter(({ name }) => mayUse(client, name));
+
+  app.get("/models", { schema: { response: { 200: modelList } } }, async ({ client }) => ({
     object: "list" as const,
-    data: (await catalog.list()).map(describe),
+    data: (await listFor(client)).map(describe),
   }));
 
   app.get(
     "/models/:model",
     { schema: { params: z.object({ model: z.string() }), response: { 200: modelObject } } },
-    async ({ params }) => describe(await catalog.resolve(params.model)),
+    async ({ client, params }) => {
+      requireModel(client, params.model);
+      return describe(await catalog.resolve(params.model));
+    },
   );
 
-  app.get("/model/info", { schema: { response: { 200: modelInfoList } } }, async () => ({
-    data: (await catalog.list()).map(({ name }) => ({ model_name: name, model_info: { mode: "image_generation" } })),
+  app.get("/model/info", { schema: { response: { 200: modelInfoList } } }, async ({ client }) => ({
+    data: (await listFor(client)).map(({ name }) => ({ model_name: name, model_info: { mode: "image_generation" } })),
   }));
 };
 
