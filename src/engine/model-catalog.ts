@@ -130,7 +130,7 @@ async function readModel(name: string, place: Place): Promise<CatalogModel> {
       { cause },
     );
   });
-  const { nativeSize: side = fluxNativeSize, license = place.license ?? licenseOf(name) } = readModelCard(folder);
+  const { nativeSize: side = fluxNativeSize, license = licenseOf(name) ?? place.license } = readModelCard(folder);
   return { name, folder, origin, nativeSize: { width: side, height: side }, license, modifiedAt: file.mtime };
 }
 

@@ -7,7 +7,7 @@ import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/p
 import { isAbsolute, join } from "node:path";
 import { z } from "zod";
 import { EaselError, ModelNotFoundError } from "../errors.ts";
-import { lockFile, pullingFolder, removeFolder } from "../weights/hub/download-model.ts";
+import { lockFile, pullingFolder, pullingPrefix, removeFolder } from "../weights/hub/download-model.ts";
 import { fileFault } from "../weights/hub/file-fault.ts";
 import { tryLock } from "../weights/hub/folder-lock.ts";
 import { type Completion, completion, readManifest } from "../weights/hub/manifest.ts";
@@ -60,10 +60,9 @@ export class ModelStore {
   /** Name → how much is here of models whose download has not ended. */
   async unfinished(): Promise<Map<string, Completion>> {
     const found = new Map<string, Completion>();
-    const prefix = pullingFolder(this.folderOf("")).slice(this.#root.length + 1);
     for (const entry of await readdir(this.#root).catch(() => [])) {
-      const manifest = entry.startsWith(prefix) ? await readManifest(join(this.#root, entry)) : undefined;
-      if (manifest) found.set(entry.slice(prefix.length), await completion(join(this.#root, entry), manifest));
+      const manifest = entry.startsWith(pullingPrefix) ? await readManifest(join(this.#root, entry)) : undefined;
+      if (manifest) found.set(entry.slice(pullingPrefix.length), await completion(join(this.#root, entry), manifest));
     }
     return found;
   }

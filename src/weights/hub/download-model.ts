@@ -120,8 +120,10 @@ async function fillFolder(pulling: string, manifest: Manifest, options: Download
 
 /** Where the files of an unfinished model lie. */
 export function pullingFolder(folder: string): string {
-  return join(dirname(folder), `.pulling-${basename(folder)}`);
+  return join(dirname(folder), pullingPrefix + basename(folder));
 }
+
+export const pullingPrefix = ".pulling-";
 
 /** The lock that pulling or removing a model takes. */
 export function lockFile(folder: string): string {

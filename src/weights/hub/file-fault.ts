@@ -13,7 +13,9 @@ export function isMissing(error: unknown): boolean {
 
 function reason(error: unknown): string {
   const code = error instanceof Error && "code" in error ? error.code : undefined;
-  switch (code) {
+  // Node's recursive mkdir reports a read-only disk as ENOENT, which it has no other use for.
+  const readOnly = code === "ENOENT" && error instanceof Error && "syscall" in error && error.syscall === "mkdir";
+  switch (readOnly ? "EROFS" : code) {
     case "ENOSPC":
     case "EDQUOT":
       return "the disk is full; free some space and run the same command again, which goes on where it stopped";

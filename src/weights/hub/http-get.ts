@@ -79,10 +79,11 @@ export function connectionFault(error: unknown, guard: StallGuard, progressed = 
   if (reason !== undefined) return reason;
   const cause = error instanceof Error ? (error.cause ?? error) : error;
   const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
-  return new PassingFault(connectionProblem(code), { progressed, cause: error });
+  const detail = code === "" && cause instanceof Error ? cause.message : code;
+  return new PassingFault(connectionProblem(code, detail), { progressed, cause: error });
 }
 
-function connectionProblem(code: string): string {
+function connectionProblem(code: string, detail: string): string {
   switch (code) {
     case "ENOTFOUND":
     case "EAI_AGAIN":
@@ -95,7 +96,7 @@ function connectionProblem(code: string): string {
     default:
       return /CERT|SIGNATURE|SELF_SIGNED/.test(code)
         ? `the server's certificate is not trusted (${code})`
-        : `the connection broke off${code === "" ? "" : ` (${code})`}`;
+        : `the connection broke off (${detail})`;
   }
 }
 

@@ -160,7 +160,8 @@ export class HubClient {
     about: { repository: string; revision: string },
   ): Promise<{ value: unknown; next?: string }> {
     const { signal, retryPauseMs: pauseMs, onNotice: onRetry, endpoint, token } = this;
-    return await withRetries(new URL(endpoint).host, { signal, pauseMs, onRetry }, async () => {
+    const retry = { signal, pauseMs, onRetry, maxAttempts: 3 }; // a person waits for the very first answer
+    return await withRetries(new URL(endpoint).host, retry, async () => {
       using guard = new StallGuard(this.#stallTimeoutMs, signal);
       const result = await httpGet(url, { token: token?.value, guard });
       const { response } = result;

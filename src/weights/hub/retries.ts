@@ -25,10 +25,10 @@ export interface RetryOptions {
   pauseMs: number;
   /** Told before each pause, in a sentence. */
   onRetry: (sentence: string) => void;
+  /** Attempts in a row without a byte of progress. Default 5. */
+  maxAttempts?: number;
 }
 
-/** Attempts in a row without a byte of progress. */
-const maxAttempts = 5;
 const maxPauseMs = 30_000;
 /** A server that asks for a longer pause is left alone, and the person told. */
 const maxRetryAfterSeconds = 120;
@@ -39,7 +39,7 @@ const maxRetryAfterSeconds = 120;
  */
 export async function withRetries<T>(
   what: string,
-  { signal, pauseMs, onRetry }: RetryOptions,
+  { signal, pauseMs, onRetry, maxAttempts = 5 }: RetryOptions,
   attempt: () => Promise<T>,
 ): Promise<T> {
   for (let failures = 1; ; failures++) {
@@ -62,8 +62,8 @@ export async function withRetries<T>(
       if (failures >= maxAttempts) {
         throw new EaselError(
           "download_failed",
-          `${what}: ${message}, ${maxAttempts} times in a row; what has arrived is kept, ` +
-            `and the same command goes on where it stopped.`,
+          `${what}: ${message}, ${maxAttempts} times in a row; ` +
+            `run the same command again, which goes on where this one stopped.`,
           { cause },
         );
       }
