@@ -3,9 +3,9 @@
  * halves the picture three times). Follows diffusers' `AutoencoderKL`, whose weight names it reads.
  */
 import { GraphBuilder, type OnnxGraph, type Value } from "../onnx/graph-builder.ts";
-import type { WeightSource } from "../weights/weight-source.ts";
+import type { NetworkWeights } from "../weights/network-weights.ts";
 import type { ConfigReader } from "./config-reader.ts";
-import { conv2d, groupNorm, linear, WeightScope } from "./layers.ts";
+import { conv2d, exactLinear, groupNorm, WeightScope } from "./layers.ts";
 
 export interface AutoencoderConfig {
   latentChannels: number;
@@ -57,7 +57,7 @@ export function pixelsPerLatent(config: AutoencoderConfig): number {
  *
  * @throws ModelInvalidError when a weight is missing or has another shape than the configuration asks for.
  */
-export function autoencoderDecoder(config: AutoencoderConfig, weights: WeightSource): OnnxGraph {
+export function autoencoderDecoder(config: AutoencoderConfig, weights: NetworkWeights): OnnxGraph {
   const g = new GraphBuilder("autoencoder_decoder");
   const root = new WeightScope(g, weights);
   const w = root.at("decoder");
@@ -83,7 +83,7 @@ export function autoencoderDecoder(config: AutoencoderConfig, weights: WeightSou
  *
  * @throws ModelInvalidError when a weight is missing or has another shape than the configuration asks for.
  */
-export function autoencoderEncoder(config: AutoencoderConfig, weights: WeightSource): OnnxGraph {
+export function autoencoderEncoder(config: AutoencoderConfig, weights: NetworkWeights): OnnxGraph {
   const g = new GraphBuilder("autoencoder_encoder");
   const root = new WeightScope(g, weights);
   const w = root.at("encoder");
@@ -131,9 +131,9 @@ function selfAttention(w: WeightScope, x: Value, config: AutoencoderConfig): Val
   const [batch, channels] = x.dims as [number, number];
   const normalized = groupNorm(w.at("group_norm"), x, config.normNumGroups, epsilon);
   const tokens = g.transpose(g.reshape(normalized, [0, 0, -1], [batch, channels, "pixels"]), [0, 2, 1]); // [B, HW, C]
-  const q = linear(w.at("to_q"), tokens, channels);
-  const k = linear(w.at("to_k"), tokens, channels);
-  const v = linear(w.at("to_v"), tokens, channels);
-  const attended = linear(w.at("to_out.0"), g.attention(q, k, v, { heads: 1 }), channels);
+  const q = exactLinear(w.at("to_q"), tokens, channels);
+  const k = exactLinear(w.at("to_k"), tokens, channels);
+  const v = exactLinear(w.at("to_v"), tokens, channels);
+  const attended = exactLinear(w.at("to_out.0"), g.attention(q, k, v, { heads: 1 }), channels);
   return g.add(x, g.reshapeLike(g.transpose(attended, [0, 2, 1]), x));
 }

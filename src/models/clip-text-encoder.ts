@@ -4,7 +4,7 @@
  */
 import { ModelInvalidError } from "../errors.ts";
 import { GraphBuilder, type OnnxGraph, type Value } from "../onnx/graph-builder.ts";
-import type { WeightSource } from "../weights/weight-source.ts";
+import type { NetworkWeights } from "../weights/network-weights.ts";
 import type { ConfigReader } from "./config-reader.ts";
 import { layerNorm, linear, WeightScope } from "./layers.ts";
 
@@ -44,7 +44,7 @@ export function parseClipTextConfig(config: ConfigReader): ClipTextConfig {
  *
  * @throws ModelInvalidError when a weight is missing or has another shape than the configuration asks for.
  */
-export function clipTextEncoder(config: ClipTextConfig, weights: WeightSource): OnnxGraph {
+export function clipTextEncoder(config: ClipTextConfig, weights: NetworkWeights): OnnxGraph {
   const g = new GraphBuilder("clip_text_encoder");
   const root = new WeightScope(g, weights);
   // transformers 5 saves the same model without the "text_model." prefix.

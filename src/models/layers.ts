@@ -1,14 +1,14 @@
 /** The layers that every network is made of, each reading its weights from a scope named as in the checkpoint. */
 import type { GraphBuilder, Value } from "../onnx/graph-builder.ts";
-import type { WeightSource } from "../weights/weight-source.ts";
+import type { NetworkWeights } from "../weights/network-weights.ts";
 
 /** The weights under a prefix, entering one graph. */
 export class WeightScope {
   readonly graph: GraphBuilder;
-  private readonly source: WeightSource;
+  private readonly source: NetworkWeights;
   private readonly prefix: string;
 
-  constructor(graph: GraphBuilder, source: WeightSource, prefix = "") {
+  constructor(graph: GraphBuilder, source: NetworkWeights, prefix = "") {
     this.graph = graph;
     this.source = source;
     this.prefix = prefix;
@@ -24,16 +24,29 @@ export class WeightScope {
     return this.graph.weight(this.source.get(this.prefix + name, shape));
   }
 
+  /** A linear layer's product with its weight `name`: x [..., in] → [..., out]. Throws as `weight` does. */
+  linear(name: string, x: Value, outFeatures: number, bias: Value | undefined): Value {
+    const inFeatures = x.dims.at(-1) as number;
+    const stored = this.source.linear(this.prefix + name, [outFeatures, inFeatures]);
+    if (stored.format === "float") return this.graph.linear(x, this.graph.weight(stored.weight), bias);
+    return this.graph.linearInt8(x, this.graph.weight(stored.values), this.graph.weight(stored.scale), bias);
+  }
+
   has(name: string): boolean {
     return this.source.has(this.prefix + name);
   }
 }
 
-/** torch.nn.Linear: x [..., in] → [..., out] */
+/** torch.nn.Linear, in the precision of the weights: x [..., in] → [..., out] */
 export function linear(w: WeightScope, x: Value, outFeatures: number, options: { bias?: boolean } = {}): Value {
-  const inFeatures = x.dims.at(-1) as number;
   const bias = options.bias === false ? undefined : w.weight("bias", [outFeatures]);
-  return w.graph.linear(x, w.weight("weight", [outFeatures, inFeatures]), bias);
+  return w.linear("weight", x, outFeatures, bias);
+}
+
+/** torch.nn.Linear in float whatever the precision: for the few small layers that everything else passes through. */
+export function exactLinear(w: WeightScope, x: Value, outFeatures: number): Value {
+  const inFeatures = x.dims.at(-1) as number;
+  return w.graph.linear(x, w.weight("weight", [outFeatures, inFeatures]), w.weight("bias", [outFeatures]));
 }
 
 /** torch.nn.LayerNorm with weight and bias. */

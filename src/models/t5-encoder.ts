@@ -3,7 +3,7 @@
  * unscaled attention. Follows transformers' `T5EncoderModel`, whose weight names it reads.
  */
 import { GraphBuilder, type OnnxGraph, type Value } from "../onnx/graph-builder.ts";
-import type { WeightSource } from "../weights/weight-source.ts";
+import type { NetworkWeights } from "../weights/network-weights.ts";
 import type { ConfigReader } from "./config-reader.ts";
 import { linear, WeightScope } from "./layers.ts";
 
@@ -43,7 +43,7 @@ export function parseT5Config(config: ConfigReader): T5Config {
  *
  * @throws ModelInvalidError when a weight is missing or has another shape than the configuration asks for.
  */
-export function t5Encoder(config: T5Config, weights: WeightSource): OnnxGraph {
+export function t5Encoder(config: T5Config, weights: NetworkWeights): OnnxGraph {
   const g = new GraphBuilder("t5_encoder");
   const root = new WeightScope(g, weights);
   const w = root.at("encoder");

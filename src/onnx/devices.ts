@@ -1,4 +1,6 @@
 /** Where a graph can run, and the choice for this machine. */
+import { readFileSync } from "node:fs";
+import { arch } from "node:os";
 import { EaselError } from "../errors.ts";
 
 export const deviceNames = ["auto", "cpu", "webgpu", "cuda", "coreml", "dml"] as const;
@@ -28,4 +30,17 @@ export async function resolveDevice(wish: DeviceName): Promise<ResolvedDevice> {
     );
   }
   return wish;
+}
+
+/**
+ * Whether this processor sums products of bytes without saturating: ARM does, and x86 with VNNI. Without it int8 weights
+ * must use half their range. Where the processor does not say (only Linux does), the answer is the careful one.
+ */
+export function multipliesBytesExactly(): boolean {
+  if (arch() === "arm64") return true;
+  try {
+    return /^flags\s*:.*\b(avx512_vnni|avx_vnni)\b/m.test(readFileSync("/proc/cpuinfo", "utf8"));
+  } catch {
+    return false;
+  }
 }

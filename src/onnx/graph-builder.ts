@@ -43,6 +43,7 @@ export class GraphBuilder {
   private readonly inputs: ValueInfo[] = [];
   private readonly outputs: ValueInfo[] = [];
   private readonly weights = new Map<string, Value>();
+  private readonly quantized = new Map<string, { values: Value; scale: Value }>();
   private externalDataDir: string | undefined;
   private nextId = 0;
 
@@ -63,7 +64,7 @@ export class GraphBuilder {
     this.outputs.push({ ...value, name });
   }
 
-  /** A weight from a file, as float32. Asking twice for the same tensor gives the same value. */
+  /** A weight from a file, floats as float32 and integers as they are. Asking twice gives the same value. */
   weight(tensor: ExternalTensor): Value {
     const known = this.weights.get(tensor.name);
     if (known !== undefined) return known;
@@ -73,8 +74,8 @@ export class GraphBuilder {
     const data = { location: basename(tensor.file), offset: tensor.offset, length: tensor.length };
     this.initializers.push({ name: tensor.name, dtype: tensor.dtype, dims: tensor.shape, data });
     const stored: Value = { name: tensor.name, dtype: tensor.dtype, dims: tensor.shape };
-    const value =
-      tensor.dtype === "float32" ? stored : this.node("Cast", [stored], "float32", stored.dims, { to: int(1) });
+    const isShortFloat = tensor.dtype === "float16" || tensor.dtype === "bfloat16";
+    const value = isShortFloat ? this.node("Cast", [stored], "float32", stored.dims, { to: int(1) }) : stored;
     this.weights.set(tensor.name, value);
     return value;
   }
@@ -144,6 +145,23 @@ export class GraphBuilder {
     const transposed = this.transpose(weight, [1, 0]);
     const product = this.node("MatMul", [x, transposed], x.dtype, [...x.dims.slice(0, -1), outFeatures!]);
     return bias === undefined ? product : this.add(product, bias);
+  }
+
+  /**
+   * `linear` with an int8 weight [in, out] and one scale [out] for each output. Each token of x [..., in] is quantized to
+   * 8 bits with a scale of its own, since a few tokens of FLUX are far larger than the rest (LLM.int8, Dettmers et al. 2022).
+   */
+  linearInt8(x: Value, weight: Value, weightScale: Value, bias?: Value): Value {
+    const [inFeatures, outFeatures] = weight.dims;
+    this.expectDim(x, -1, inFeatures!, "linearInt8");
+    const { values, scale } = this.quantizeTokens(x);
+    const one = this.constant(new Float32Array([1]), []);
+    const zeroPoint = this.uint8Constant(128);
+    const dims = [...x.dims.slice(0, -1), outFeatures!];
+    const inputs = [values, weight, one, weightScale, zeroPoint];
+    const product = this.node("MatMulIntegerToFloat", inputs, "float32", dims, {}, onnxRuntimeDomain);
+    const scaled = this.mul(product, scale);
+    return bias === undefined ? scaled : this.add(scaled, bias);
   }
 
   // --- normalization --------------------------------------------------------------------------------------------------
@@ -335,6 +353,30 @@ export class GraphBuilder {
   }
 
   // --- inside ----------------------------------------------------------------------------------------------------------
+
+  /** x [..., C] as uint8 around 128, and each token's scale [..., 1]: x ≈ (values − 128) · scale. Once for each x. */
+  private quantizeTokens(x: Value): { values: Value; scale: Value } {
+    const known = this.quantized.get(x.name);
+    if (known !== undefined) return known;
+    const lastAxis = this.constant(new BigInt64Array([-1n]), [1]);
+    const perToken = [...x.dims.slice(0, -1), 1];
+    const largest = this.node("ReduceMax", [this.node("Abs", [x], x.dtype, x.dims), lastAxis], x.dtype, perToken);
+    // A token of zeros keeps a scale above zero, so that nothing is divided by it.
+    const floor = this.constant(new Float32Array([1e-12]), []);
+    const scale = this.mul(this.node("Max", [largest, floor], x.dtype, perToken), 1 / 127);
+    const relative = this.node("Div", [x, scale], x.dtype, x.dims);
+    const one = this.constant(new Float32Array([1]), []);
+    const values = this.node("QuantizeLinear", [relative, one, this.uint8Constant(128)], "uint8", x.dims);
+    const result = { values, scale };
+    this.quantized.set(x.name, result);
+    return result;
+  }
+
+  private uint8Constant(value: number): Value {
+    const name = this.fresh("const");
+    this.initializers.push({ name, dtype: "uint8", dims: [], data: new Uint8Array([value]) });
+    return { name, dtype: "uint8", dims: [] };
+  }
 
   private binary(opType: "Add" | "Mul", a: Value, b: Value | number): Value {
     const right = typeof b === "number" ? this.constant(new Float32Array([b]), []) : b;

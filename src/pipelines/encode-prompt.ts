@@ -1,7 +1,6 @@
 /** A prompt → what conditions the transformer: T5's states for every token, and CLIP's summary in one vector. */
 import { join } from "node:path";
-import type { HostTensor, SessionOptions } from "../onnx/session.ts";
-import { Session } from "../onnx/session.ts";
+import type { HostTensor, Session } from "../onnx/session.ts";
 import { ConfigReader } from "../models/config-reader.ts";
 import {
   type ClipTextConfig,
@@ -12,7 +11,7 @@ import {
 import { parseT5Config, relativePositionBuckets, type T5Config, t5Encoder } from "../models/t5-encoder.ts";
 import { ClipTokenizer } from "../tokenizers/clip-tokenizer.ts";
 import { T5Tokenizer } from "../tokenizers/t5-tokenizer.ts";
-import { WeightSource } from "../weights/weight-source.ts";
+import type { NetworkLoader } from "./network-loader.ts";
 
 export interface EncodedPrompt {
   /** [1, T, joint attention dim], T the maximum sequence length: padding is part of what FLUX reads. */
@@ -35,7 +34,7 @@ export class PromptEncoder {
   }
 
   /** @throws ModelInvalidError, WeightsInvalidError when a tokenizer or a text encoder cannot be used. */
-  static async load(modelDir: string, options: SessionOptions): Promise<PromptEncoder> {
+  static async load(modelDir: string, loader: NetworkLoader): Promise<PromptEncoder> {
     const clipDir = join(modelDir, "text_encoder");
     const clipConfig = parseClipTextConfig(ConfigReader.read(clipDir));
     const t5Dir = join(modelDir, "text_encoder_2");
@@ -43,12 +42,13 @@ export class PromptEncoder {
     const clip = {
       tokenizer: ClipTokenizer.load(join(modelDir, "tokenizer")),
       config: clipConfig,
-      session: await Session.create(clipTextEncoder(clipConfig, WeightSource.openFolder(clipDir)), options),
+      // A hundredth of T5's size, and all of the picture's style passes through it.
+      session: await loader.load(clipDir, (weights) => clipTextEncoder(clipConfig, weights), { exact: true }),
     };
     const t5 = {
       tokenizer: T5Tokenizer.load(join(modelDir, "tokenizer_2")),
       config: t5Config,
-      session: await Session.create(t5Encoder(t5Config, WeightSource.openFolder(t5Dir)), options),
+      session: await loader.load(t5Dir, (weights) => t5Encoder(t5Config, weights)),
     };
     return new PromptEncoder(clip, t5);
   }

@@ -11,9 +11,8 @@ import { ConfigReader } from "../models/config-reader.ts";
 import { type FluxConfig, parseFluxConfig } from "../models/flux/config.ts";
 import { fluxTransformer, ropeTable, timeEmbeddingDim, timestepEmbedding } from "../models/flux/transformer.ts";
 import { type DeviceName, type ResolvedDevice, resolveDevice } from "../onnx/devices.ts";
-import { type HostTensor, Session } from "../onnx/session.ts";
+import type { HostTensor, Session } from "../onnx/session.ts";
 import { FlowMatchEulerScheduler } from "../schedulers/flow-match-euler.ts";
-import { WeightSource } from "../weights/weight-source.ts";
 import { type EncodedPrompt, PromptEncoder } from "./encode-prompt.ts";
 import {
   addNoise,
@@ -27,6 +26,7 @@ import {
 import { type Latents, LatentCodec } from "./latent-codec.ts";
 import { imageIds, packLatents, textIds, unpackLatents } from "./latents.ts";
 import { type GenerationDefaults, generationDefaults, type ModelCard, readModelCard } from "./model-card.ts";
+import { NetworkLoader } from "./network-loader.ts";
 import { TorchGenerator } from "./torch-random.ts";
 
 export const precisions = ["fp32", "fp16", "int8", "int4"] as const;
@@ -39,8 +39,10 @@ export interface FluxPipelineOptions {
   device?: DeviceName | undefined;
   /** CPU threads; 0 or omitted: all cores. */
   threads?: number | undefined;
-  /** Default and, today, only choice: "fp32". */
+  /** Default "fp32". */
   precision?: Precision | undefined;
+  /** Where converted weights are kept; needed for int8, and for weights that are not plain floats. */
+  cacheDir?: string | undefined;
 }
 
 /** What to draw. Omitted values take the model's own defaults. */
@@ -140,28 +142,28 @@ export class FluxPipeline {
    */
   static async load(options: FluxPipelineOptions): Promise<FluxPipeline> {
     const { modelDir } = options;
-    refuseUnsupportedPrecision(options.precision);
+    const precision = availablePrecision(options.precision ?? "fp32");
     const device = await resolveDevice(options.device ?? "auto");
-    const session = { device, threads: options.threads ?? 0 };
+    const loader = new NetworkLoader({ device, threads: options.threads ?? 0, precision, cacheDir: options.cacheDir });
     checkModelIndex(modelDir);
 
     const transformerDir = join(modelDir, "transformer");
     const fluxConfig = parseFluxConfig(ConfigReader.read(transformerDir));
-    const codec = await LatentCodec.load(modelDir, session);
+    const codec = await LatentCodec.load(modelDir, loader);
     if (fluxConfig.inChannels !== 4 * codec.latentChannels) {
       throw new ModelInvalidError(
         `The model's transformer takes ${fluxConfig.inChannels} channels, which is not four times its autoencoder's ` +
           `${codec.latentChannels} latent channels.`,
       );
     }
-    const transformerGraph = fluxTransformer(fluxConfig, WeightSource.openFolder(transformerDir));
+    const transformer = await loader.load(transformerDir, (weights) => fluxTransformer(fluxConfig, weights));
     const card = readModelCard(modelDir);
     return new FluxPipeline({
       scheduler: FlowMatchEulerScheduler.fromConfig(
         ConfigReader.read(join(modelDir, "scheduler"), "scheduler_config.json"),
       ),
-      promptEncoder: await PromptEncoder.load(modelDir, session),
-      transformer: { config: fluxConfig, session: await Session.create(transformerGraph, session) },
+      promptEncoder: await PromptEncoder.load(modelDir, loader),
+      transformer: { config: fluxConfig, session: transformer },
       codec,
       card,
       defaults: generationDefaults(card, fluxConfig),
@@ -391,9 +393,9 @@ async function stopIfCancelled(signal: AbortSignal | undefined): Promise<void> {
   if (signal?.aborted === true) throw new CancelledError();
 }
 
-function refuseUnsupportedPrecision(precision: Precision | undefined): void {
-  if (precision === undefined || precision === "fp32") return;
-  throw new EaselError("invalid_request", `The precision "${precision}" is not available yet; use fp32.`, {
+function availablePrecision(precision: Precision): "fp32" | "int8" {
+  if (precision === "fp32" || precision === "int8") return precision;
+  throw new EaselError("invalid_request", `The precision "${precision}" is not available yet; use fp32 or int8.`, {
     param: "precision",
   });
 }

@@ -9,8 +9,8 @@ import {
   pixelsPerLatent,
 } from "../models/autoencoder.ts";
 import { ConfigReader } from "../models/config-reader.ts";
-import { type HostTensor, Session, type SessionOptions } from "../onnx/session.ts";
-import { WeightSource } from "../weights/weight-source.ts";
+import type { HostTensor, Session } from "../onnx/session.ts";
+import type { NetworkLoader } from "./network-loader.ts";
 import type { TorchGenerator } from "./torch-random.ts";
 
 /** Latents as the transformer's noise is laid out, unpacked: [1, channels, height, width] */
@@ -23,29 +23,24 @@ export interface Latents {
 
 export class LatentCodec {
   readonly #config: AutoencoderConfig;
-  readonly #weights: WeightSource;
-  readonly #options: SessionOptions;
+  readonly #dir: string;
+  readonly #loader: NetworkLoader;
   readonly #decoder: Session;
   #encoder: Promise<Session> | undefined;
 
-  private constructor(config: AutoencoderConfig, weights: WeightSource, options: SessionOptions, decoder: Session) {
+  private constructor(config: AutoencoderConfig, dir: string, loader: NetworkLoader, decoder: Session) {
     this.#config = config;
-    this.#weights = weights;
-    this.#options = options;
+    this.#dir = dir;
+    this.#loader = loader;
     this.#decoder = decoder;
   }
 
   /** Loads the decoder of `modelDir`'s autoencoder. Throws `ModelInvalidError`, `WeightsInvalidError`. */
-  static async load(modelDir: string, options: SessionOptions): Promise<LatentCodec> {
+  static async load(modelDir: string, loader: NetworkLoader): Promise<LatentCodec> {
     const dir = join(modelDir, "vae");
     const config = parseAutoencoderConfig(ConfigReader.read(dir));
-    const weights = WeightSource.openFolder(dir);
-    return new LatentCodec(
-      config,
-      weights,
-      options,
-      await Session.create(autoencoderDecoder(config, weights), options),
-    );
+    const decoder = await loader.load(dir, (weights) => autoencoderDecoder(config, weights), { exact: true });
+    return new LatentCodec(config, dir, loader, decoder);
   }
 
   get latentChannels(): number {
@@ -70,7 +65,8 @@ export class LatentCodec {
    * @param generator gives the randomness, before anything else is drawn from it, as diffusers' `retrieve_latents` does
    */
   async encode(image: RgbImage, generator: TorchGenerator): Promise<Latents> {
-    this.#encoder ??= Session.create(autoencoderEncoder(this.#config, this.#weights), this.#options);
+    const config = this.#config;
+    this.#encoder ??= this.#loader.load(this.#dir, (weights) => autoencoderEncoder(config, weights), { exact: true });
     const { moments } = await (await this.#encoder).run({ image: fromRgb(image) });
     const { scalingFactor, shiftFactor, latentChannels: channels } = this.#config;
     const [, , height, width] = moments!.dims as [number, number, number, number];

@@ -2,11 +2,12 @@
 import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { basename, join } from "node:path";
 import { ModelInvalidError } from "../errors.ts";
+import type { LinearWeight, NetworkWeights } from "./network-weights.ts";
 import { readSafetensorsHeader } from "./safetensors.ts";
 import { type Component, readSingleFile } from "./single-file.ts";
 import { asMappable, type MappableTensor, type TensorLocation } from "./tensor-location.ts";
 
-export class WeightSource {
+export class WeightSource implements NetworkWeights {
   private readonly tensors: ReadonlyMap<string, TensorLocation>;
   private readonly label: string;
 
@@ -56,6 +57,16 @@ export class WeightSource {
     return [...this.tensors.keys()];
   }
 
+  /** The files that the tensors lie in, absolute and sorted. */
+  files(): string[] {
+    return [...new Set([...this.tensors.values()].map(({ file }) => file))].sort();
+  }
+
+  /** Whether ONNX Runtime can map every tensor as it is. */
+  isMappable(): boolean {
+    return [...this.tensors.values()].every((tensor) => asMappable(tensor) !== undefined);
+  }
+
   /** undefined when there is no such tensor. */
   shapeOf(name: string): readonly number[] | undefined {
     return this.tensors.get(name)?.shape;
@@ -76,6 +87,10 @@ export class WeightSource {
       );
     }
     return mappable;
+  }
+
+  linear(name: string, shape: readonly [number, number]): LinearWeight {
+    return { format: "float", weight: this.get(name, shape) };
   }
 
   /**

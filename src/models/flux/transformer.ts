@@ -7,8 +7,8 @@
  * time, guidance and pooled prompt that modulates every block.
  */
 import { GraphBuilder, type OnnxGraph, type Value } from "../../onnx/graph-builder.ts";
-import type { WeightSource } from "../../weights/weight-source.ts";
-import { headRmsNorm, linear, WeightScope } from "../layers.ts";
+import type { NetworkWeights } from "../../weights/network-weights.ts";
+import { exactLinear, headRmsNorm, linear, WeightScope } from "../layers.ts";
 import type { FluxConfig } from "./config.ts";
 
 const epsilon = 1e-6;
@@ -29,7 +29,7 @@ interface Rope {
  *
  * @throws ModelInvalidError when a weight is missing or has another shape than the configuration asks for.
  */
-export function fluxTransformer(config: FluxConfig, weights: WeightSource): OnnxGraph {
+export function fluxTransformer(config: FluxConfig, weights: NetworkWeights): OnnxGraph {
   const g = new GraphBuilder("flux_transformer");
   const w = new WeightScope(g, weights);
   const heads = config.numAttentionHeads;
@@ -51,8 +51,8 @@ export function fluxTransformer(config: FluxConfig, weights: WeightSource): Onnx
   vec = g.add(vec, mlpEmbedder(embed.at("text_embedder"), pooled, hidden));
   const modulation = g.silu(vec);
 
-  let img = linear(w.at("x_embedder"), imgIn, hidden); // [1, I, H]
-  let txt = linear(w.at("context_embedder"), txtIn, hidden); // [1, T, H]
+  let img = exactLinear(w.at("x_embedder"), imgIn, hidden); // [1, I, H]
+  let txt = exactLinear(w.at("context_embedder"), txtIn, hidden); // [1, T, H]
   for (let i = 0; i < config.numLayers; i++) {
     [img, txt] = doubleStreamBlock(w.at("transformer_blocks").at(i), img, txt, modulation, pe, heads);
   }
@@ -64,9 +64,9 @@ export function fluxTransformer(config: FluxConfig, weights: WeightSource): Onnx
   [, img] = g.splitSequence(stream, txt, "I");
 
   // The last layer's chunks are (scale, shift); every other modulation has shift first.
-  const [scale, shift] = g.chunk(linear(w.at("norm_out").at("linear"), modulation, 2 * hidden), 2);
+  const [scale, shift] = g.chunk(exactLinear(w.at("norm_out").at("linear"), modulation, 2 * hidden), 2);
   img = modulate(g, g.layerNorm(img, epsilon), shift!, scale!);
-  g.output("velocity", linear(w.at("proj_out"), img, config.outChannels));
+  g.output("velocity", exactLinear(w.at("proj_out"), img, config.outChannels));
   return g.build();
 }
 
@@ -150,7 +150,7 @@ function ropeAttention(g: GraphBuilder, q: Value, k: Value, v: Value, pe: Rope, 
 
 /** Linear, SiLU, linear: [1, in] → [1, H] */
 function mlpEmbedder(w: WeightScope, x: Value, hidden: number): Value {
-  return linear(w.at("linear_2"), w.graph.silu(linear(w.at("linear_1"), x, hidden)), hidden);
+  return exactLinear(w.at("linear_2"), w.graph.silu(exactLinear(w.at("linear_1"), x, hidden)), hidden);
 }
 
 function feedForward(w: WeightScope, x: Value): Value {

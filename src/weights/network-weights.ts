@@ -1,0 +1,18 @@
+/** What a network's graph asks of its weights, whether they are mapped from their files or were converted first. */
+import type { ExternalTensor } from "../onnx/graph-builder.ts";
+
+/** The weight of a linear layer, [out, in] in the checkpoint. */
+export type LinearWeight =
+  | { format: "float"; weight: ExternalTensor }
+  /** `values` int8 [in, out], each column to be multiplied by its `scale` [out]. */
+  | { format: "int8"; values: ExternalTensor; scale: ExternalTensor };
+
+export interface NetworkWeights {
+  has(name: string): boolean;
+
+  /** A tensor of floats. Throws `ModelInvalidError` when it is missing or has another shape. */
+  get(name: string, shape: readonly number[]): ExternalTensor;
+
+  /** The weight of a linear layer, in the format of these weights. Throws as `get` does. */
+  linear(name: string, shape: readonly [outFeatures: number, inFeatures: number]): LinearWeight;
+}
