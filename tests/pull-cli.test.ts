@@ -94,6 +94,7 @@ describe("easel pull", () => {
     expect((await cli(["generate", "a cat", "--model", "tiny", ...draw])).code).toBe(0);
 
     rmSync(join(cwd, "tiny"), { recursive: true });
+    expect(await statusOf("tiny")).toBe("unusable");
     const { stderr } = await cli(["generate", "a cat", "--model", "tiny"]);
     expect(stderr).toBe(
       `easel: The folder ${join(cwd, "tiny")} of the model tiny is gone; bring it back, or forget it with: easel rm tiny\n`,
@@ -106,6 +107,18 @@ describe("easel pull", () => {
     const { code, stderr } = await cli(["pull", "./tiny"]);
     expect([code, stderr]).toEqual([1, expect.stringContaining("diffusion_pytorch_model.safetensors")]);
     expect(existsSync(modelsFolder())).toBe(false);
+  });
+
+  test("never replaces files that somebody else put there", async () => {
+    cpSync(tinyModelFolder, modelsFolder("FLUX.1-dev"), { recursive: true });
+    const { code, stderr } = await cli(["pull", "FLUX.1-dev"]);
+    expect([code, stderr]).toEqual([2, expect.stringContaining("There is a model called FLUX.1-dev already, in ")]);
+    cpSync(tinyModelFolder, join(cwd, "FLUX.1-dev"), { recursive: true });
+    const registration = await cli(["pull", "./FLUX.1-dev"]);
+    expect([registration.code, registration.stderr]).toEqual([
+      2,
+      expect.stringContaining("There is another model called FLUX.1-dev; rename the folder"),
+    ]);
   });
 
   test("finds a whole model in the Hugging Face cache, with and without the network", async () => {
@@ -121,6 +134,19 @@ describe("easel pull", () => {
     hub.requests.length = 0;
     expect((await cli(["pull", "FLUX.1-dev"], { HF_HUB_OFFLINE: "1" })).code).toBe(0);
     expect(hub.requests).toEqual([]);
+  });
+
+  test("of a newer commit replaces the version that was used from the cache", async () => {
+    fillCache();
+    await cli(["pull", "FLUX.1-dev"]);
+    hub.commit = "b".repeat(40);
+    expect((await cli(["pull", "FLUX.1-dev"])).stdout).toContain("is installed");
+    expect(readdirSync(modelsFolder())).toEqual(["FLUX.1-dev"]);
+    fillCache();
+    hub.commit = "c".repeat(40);
+    fillCache();
+    expect((await cli(["pull", "FLUX.1-dev"])).stdout).toContain("nothing was downloaded");
+    expect(readdirSync(modelsFolder())).toEqual(["FLUX.1-dev.link"]);
   });
 
   test.each([

@@ -24,7 +24,7 @@ export interface CatalogModel {
   modifiedAt: Date;
 }
 
-/** A known model that cannot be used yet. */
+/** A model that cannot be used yet: a known one, or one whose download was interrupted. */
 export interface MissingModel extends KnownModel {
   /** How much of an interrupted download is here, from 0 to 1; undefined when there is none. */
   progress: number | undefined;
@@ -64,15 +64,17 @@ export class ModelCatalog {
     return models.filter((model) => model !== undefined);
   }
 
-  /** Known models that are neither installed nor in the cache. */
+  /** Models that are known or partly downloaded, and neither installed nor in the cache. */
   async missing(): Promise<MissingModel[]> {
     const [places, unfinished] = await Promise.all([this.#places(), this.#store.unfinished()]);
-    return knownModels
-      .filter(({ name }) => !places.has(name))
-      .map((known) => {
-        const here = unfinished.get(known.name);
-        return { ...known, progress: here && here.receivedBytes / Math.max(1, here.totalBytes) };
-      });
+    const models = new Map<string, MissingModel>();
+    for (const known of knownModels) models.set(known.name, { ...known, progress: undefined });
+    for (const [name, { repository, license, receivedBytes, totalBytes }] of unfinished) {
+      const model = models.get(name) ?? { name, repository, license: license ?? "" };
+      const progress = receivedBytes / Math.max(1, totalBytes);
+      models.set(name, { ...model, downloadBytes: totalBytes, progress });
+    }
+    return [...models.values()].filter(({ name }) => !places.has(name));
   }
 
   /** The model of that exact name. Throws `model_not_found`, with what to do, or `model_invalid`. */
@@ -104,11 +106,12 @@ export class ModelCatalog {
   }
 }
 
-/** One sentence on how to install a known model. */
-export function howToInstall({ name, progress }: MissingModel): string {
+/** One sentence on how to install a model, or go on with it. */
+export function howToInstall({ name, repository, progress }: MissingModel): string {
+  const what = knownModels.some((known) => known.name === name) ? name : repository;
   return progress === undefined
-    ? `${name} is not installed; install it with: easel pull ${name}`
-    : `${name} is downloaded to ${Math.floor(progress * 100)} %; go on with: easel pull ${name}`;
+    ? `${name} is not installed; install it with: easel pull ${what}`
+    : `${name} is downloaded to ${Math.floor(progress * 100)} %; go on with: easel pull ${what}`;
 }
 
 type Place = Pick<CatalogModel, "folder" | "origin"> & { license?: string | undefined };

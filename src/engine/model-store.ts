@@ -33,6 +33,11 @@ export interface StoredModel {
   license: string | undefined;
 }
 
+export interface UnfinishedModel extends Completion {
+  repository: string;
+  license: string | undefined;
+}
+
 export interface Removal {
   freedBytes: number;
   /** The folder of a registered model, which stays as it is. */
@@ -57,17 +62,23 @@ export class ModelStore {
     return models.filter((model) => model !== undefined);
   }
 
-  /** Name → how much is here of models whose download has not ended. */
-  async unfinished(): Promise<Map<string, Completion>> {
-    const found = new Map<string, Completion>();
+  /** Models whose download has not ended, by name. */
+  async unfinished(): Promise<Map<string, UnfinishedModel>> {
+    const found = new Map<string, UnfinishedModel>();
     for (const entry of await readdir(this.#root).catch(() => [])) {
       const manifest = entry.startsWith(pullingPrefix) ? await readManifest(join(this.#root, entry)) : undefined;
-      if (manifest) found.set(entry.slice(pullingPrefix.length), await completion(join(this.#root, entry), manifest));
+      if (!manifest) continue;
+      const { repository, license } = manifest;
+      const here = await completion(join(this.#root, entry), manifest);
+      found.set(entry.slice(pullingPrefix.length), { ...here, repository, license });
     }
     return found;
   }
 
-  /** Registers a folder under a name that is free or a link already. Throws `model_invalid`, `weights_invalid`, `io_failed`. */
+  /**
+   * Registers a folder under a name, in the place of an older version that was pulled.
+   * Throws `model_invalid`, `weights_invalid`, `io_failed`.
+   */
   async register(name: string, link: ModelLink): Promise<void> {
     await checkModelFolder(link.folder);
     const path = join(this.#root, name + linkSuffix);
@@ -78,6 +89,16 @@ export class ModelStore {
     } catch (error) {
       throw fileFault(path, error);
     }
+    const folder = this.folderOf(name);
+    if ((await readManifest(folder))?.repository === link.repository) await removeFolder(folder);
+  }
+
+  /** Forgets a registered folder; does nothing when there is none of that name. Throws `io_failed`. */
+  async unregister(name: string): Promise<void> {
+    const path = join(this.#root, name + linkSuffix);
+    await rm(path, { force: true }).catch((error: unknown) => {
+      throw fileFault(path, error);
+    });
   }
 
   /**
@@ -101,12 +122,8 @@ export class ModelStore {
       freedBytes += await folderBytes(path);
       await removeFolder(path);
     }
-    if (stored?.origin !== "linked") return { freedBytes, keptFolder: undefined };
-    const link = folder + linkSuffix;
-    await rm(link).catch((error: unknown) => {
-      throw fileFault(link, error);
-    });
-    return { freedBytes, keptFolder: stored.folder };
+    await this.unregister(name);
+    return { freedBytes, keptFolder: stored?.origin === "linked" ? stored.folder : undefined };
   }
 
   async #read(entry: string): Promise<StoredModel | undefined> {

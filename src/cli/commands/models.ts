@@ -1,6 +1,8 @@
 /** `easel models`: what can be used, and what can be installed. */
 import { loadConfig } from "../../config.ts";
 import { type CatalogModel, howToInstall, ModelCatalog, type MissingModel } from "../../engine/model-catalog.ts";
+import { ModelStore, type StoredModel } from "../../engine/model-store.ts";
+import type { EaselError } from "../../errors.ts";
 import { formatBytes } from "../../weights/hub/byte-size.ts";
 import { folderBytes, storedPrecision } from "../../weights/model-folder.ts";
 
@@ -29,8 +31,13 @@ const states: Readonly<Record<CatalogModel["origin"], string>> = {
 export async function models({ json }: { json?: true }): Promise<void> {
   const { home, hubCache } = loadConfig(process.env);
   const catalog = new ModelCatalog({ home, hubCache });
-  const [usable, missing] = await Promise.all([catalog.list(), catalog.missing()]);
-  const rows = [...(await Promise.all(usable.map(describeUsable))), ...missing.map(describeMissing)];
+  const [usable, missing, stored] = await Promise.all([catalog.list(), catalog.missing(), new ModelStore(home).list()]);
+  const broken = stored.filter(({ name }) => !usable.some((model) => model.name === name));
+  const rows = [
+    ...(await Promise.all(usable.map(describeUsable))),
+    ...broken.map(describeBroken),
+    ...missing.map(describeMissing),
+  ];
 
   if (json) {
     process.stdout.write(`${JSON.stringify({ models: rows })}\n`);
@@ -51,6 +58,9 @@ export async function models({ json }: { json?: true }): Promise<void> {
     );
     process.stdout.write(`${line.join("  ").trimEnd()}\n`);
   }
+  for (const { name } of broken) {
+    await catalog.resolve(name).catch((error: EaselError) => process.stderr.write(`${error.message}\n`));
+  }
   for (const model of missing) process.stderr.write(`${howToInstall(model)}\n`);
 }
 
@@ -58,6 +68,10 @@ async function describeUsable({ name, origin, folder, nativeSize, license }: Cat
   const [bytes, precision] = await Promise.all([folderBytes(folder), storedPrecision(folder)]);
   const size = `${nativeSize.width}x${nativeSize.height}`;
   return { name, status: states[origin], size, bytes, precision: precision ?? null, license: license ?? null };
+}
+
+function describeBroken({ name, license }: StoredModel): Row {
+  return { name, status: "unusable", size: null, bytes: 0, precision: null, license: license ?? null };
 }
 
 function describeMissing({ name, progress, downloadBytes: bytes, license }: MissingModel): Row {

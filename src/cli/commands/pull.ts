@@ -69,7 +69,7 @@ export async function pull(text: string, { revision, precision, json }: PullFlag
     const { outcome, repository, commit, folder } = result;
     if (outcome === "in the cache") {
       await store.register(name, { folder, repository, commit, ...(license === undefined ? {} : { license }) });
-    }
+    } else await store.unregister(name);
     progress[Symbol.dispose]();
     return report({ name, ...result });
   } catch (error) {
@@ -79,7 +79,7 @@ export async function pull(text: string, { revision, precision, json }: PullFlag
     const kept =
       receivedBytes > 0
         ? `${formatBytes(receivedBytes)} of ${formatBytes(totalBytes)} are kept; go on with: easel pull ${text}`
-        : "nothing was downloaded.";
+        : `go on with: easel pull ${text}`;
     process.stderr.write(`easel: interrupted; ${kept}\n`);
     return interruption.exitCode;
   }
@@ -96,7 +96,7 @@ function requirePrecision(precision: string | undefined): void {
 
 /**
  * The model's own name, or owner--name when that means another model here.
- * Throws `invalid_request` for a folder whose name is taken.
+ * Throws `invalid_request` for a folder or a known model whose name is taken by files that were not pulled.
  */
 async function chooseName(target: PullTarget, store: ModelStore): Promise<string> {
   const name = proposedName(target);
@@ -106,7 +106,13 @@ async function chooseName(target: PullTarget, store: ModelStore): Promise<string
     const taken =
       name === builtInModel ||
       (known !== undefined && known.repository !== target.repository) ||
-      (installed !== undefined && installed.repository !== undefined && installed.repository !== target.repository);
+      (installed !== undefined && installed.repository !== target.repository);
+    if (known?.repository === target.repository && taken) {
+      throw new InvalidRequestError(
+        "model",
+        `There is a model called ${name} already, in ${installed?.folder}; to pull it anew, remove it first with: easel rm ${name}`,
+      );
+    }
     return taken ? target.repository.replace("/", "--") : name;
   }
   if (name === builtInModel || (installed !== undefined && installed.folder !== target.folder)) {

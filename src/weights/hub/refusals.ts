@@ -28,12 +28,13 @@ export function refusal(
       status === 429 ? `too many requests (429)${token ? "" : "; HF_TOKEN raises the limit"}` : `${status}`;
     return new PassingFault(status === 429 ? problem : `the server fails with ${problem}`, { retryAfterSeconds });
   }
-  // A content server's signed address expires after a while: asking the Hub again gives a fresh one.
-  if (elsewhere || status === 408) return new PassingFault(`the content server refuses with ${status}`);
-
   const code = headers.get("x-error-code") ?? "";
+  // A content server's signed address expires after a while: asking the Hub again gives a fresh one.
+  if ((elsewhere && code === "") || status === 408)
+    return new PassingFault(`the content server refuses with ${status}`);
+
   const page = `${endpoint}/${repository}`;
-  if (code === "GatedRepo" || status === 403) {
+  if (code === "GatedRepo" || (status === 403 && token)) {
     return new EaselError("access_denied", token && status !== 401 ? notGranted(page, token) : gated(repository, page));
   }
   if (code === "RevisionNotFound") {
@@ -62,7 +63,10 @@ export function refusal(
         (token ? `, and that the token of ${token.source} may read it.` : `, or export HF_TOKEN=... if it is yours.`),
     );
   }
-  return new EaselError("download_failed", `${host} refuses the request for ${repository} with status ${status}.`);
+  return new EaselError(
+    "download_failed",
+    `${host} refuses the request for ${repository} with status ${status}; check HF_ENDPOINT and the network's proxy.`,
+  );
 }
 
 function gated(repository: string, page: string): string {
