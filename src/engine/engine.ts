@@ -70,11 +70,12 @@ export class Engine {
     queueBoundPerKey,
     device,
     precision,
+    cacheDir,
     threads,
     ...options
   }: EngineOptions) {
     this.catalog = catalog;
-    this.#pipeline = { device, precision, threads };
+    this.#pipeline = { device, precision, threads, cacheDir };
     const { minSide = 16, maxSide = 2048, maxUpscaledSide = 4096, ...host } = options;
     this.#limits = { minSide, maxSide, maxUpscaledSide };
     this.#queue = new GenerationQueue({ bound: queueBound, laneBound: queueBoundPerKey });

@@ -67,13 +67,11 @@ export class NetworkLoader {
     const read = (): OnnxGraph => ({ model: readFileSync(join(folder, "network.onnx")), externalDataDir: folder });
     if (existsSync(folder)) return read();
 
-    await using lock = await lockFolder(`${folder}.lock`, {
-      signal: new AbortController().signal,
-      onWaiting: () => {},
-    });
-    if (existsSync(folder)) return read(); // another process was faster
+    const waiting = { signal: new AbortController().signal, onWaiting: () => {} };
+    const lock = await lockFolder(`${folder}.lock`, waiting);
     const unfinished = `${folder}.${randomUUID()}.tmp`;
     try {
+      if (existsSync(folder)) return read(); // another process was faster
       mkdirSync(unfinished, { recursive: true });
       using weights = new ConvertedWeights(source, join(unfinished, "weights.bin"), { linear, int8Limit });
       writeFileSync(join(unfinished, "network.onnx"), build(weights).model);
@@ -85,6 +83,8 @@ export class NetworkLoader {
       throw new EaselError("io_failed", `The converted ${basename(dir)} could not be kept in ${cacheDir}: ${reason}.`, {
         cause,
       });
+    } finally {
+      await lock[Symbol.asyncDispose]();
     }
     return read();
   }

@@ -1,4 +1,5 @@
 /** `easel generate`: one request through the same engine that the server uses, saved to files. */
+import { join } from "node:path";
 import { z } from "zod";
 import { type Config, loadConfig } from "../../config.ts";
 import { Engine, type GenerationOutput } from "../../engine/engine.ts";
@@ -38,7 +39,7 @@ export async function generate(prompt: string, flags: GenerateFlags): Promise<nu
   const pathOf = planOutput(flags.out, numImages);
   const { catalog, name: model } = await chooseModel(config.model, config);
 
-  await using engine = Engine.start({ ...config, catalog });
+  await using engine = Engine.start({ ...config, cacheDir: join(config.home, "cache"), catalog });
   try {
     const generation = await engine.submit({ ...request, model }, { signal: interruption.signal });
     await showProgress(generation.events, { model, numImages });

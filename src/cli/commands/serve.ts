@@ -36,7 +36,7 @@ export async function serve(flags: ServeFlags): Promise<number> {
 
   await using database = await openDatabase(join(config.home, "easel.db"));
   const keys = new KeyStore(database);
-  await using engine = Engine.start({ ...config, catalog, niceness: engineNiceness });
+  await using engine = Engine.start({ ...config, cacheDir: join(config.home, "cache"), catalog, niceness: engineNiceness });
   const log = { level: config.logLevel, stream: process.stderr };
   await using app = createApp({ ...config, engine, keys, defaultModel, limits: config, log });
 
