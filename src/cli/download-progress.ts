@@ -61,7 +61,7 @@ export class DownloadProgress implements Disposable {
 
   #plan(): string {
     const { receivedBytes, totalBytes } = this;
-    const rest = receivedBytes > 0 ? `, of which ${formatBytes(receivedBytes)} are here` : "";
+    const rest = receivedBytes >= totalBytes / 100 ? `, of which ${formatBytes(receivedBytes)} are here` : "";
     return `Downloading ${this.#files.size} files, ${formatBytes(totalBytes)}${rest}\n`;
   }
 
