@@ -46,6 +46,8 @@ export interface EncodedPreview {
 
 export interface JobResult extends Omit<GenerationResult, "images"> {
   images: EncodedImage[];
+  /** What the picture to start from, if there was one, is to the transformer. */
+  inputImageTokens: number;
 }
 
 export type ToEngineProcess = { type: "generate"; id: string; job: GenerationJob } | { type: "cancel"; id: string };

@@ -73,7 +73,8 @@ async function generate(id: string, job: GenerationJob, signal: AbortSignal): Pr
       data: await encodeImage(picture, { ...output, metadata: fittingMetadata(record, notices) }),
     });
   }
-  return { ...result, notices: [...notices], images };
+  const inputImageTokens = params.condition === undefined ? 0 : result.imageTokens;
+  return { ...result, inputImageTokens, notices: [...notices], images };
 }
 
 async function encodePreview(preview: Preview, output: OutputOptions): Promise<EncodedPreview> {

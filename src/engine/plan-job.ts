@@ -114,12 +114,6 @@ function sizeLike(image: PictureSize, model: CatalogModel, { minSide, maxSide }:
 async function fit(condition: ImageCondition, size: PictureSize, notices: string[]): Promise<ImageCondition> {
   const { image, mask } = condition;
   const { width, height } = size;
-  if (mask !== undefined && (mask.width !== image.width || mask.height !== image.height)) {
-    throw new InvalidRequestError(
-      "mask",
-      `mask must be as large as the image, ${image.width}x${image.height}, not ${mask.width}x${mask.height}.`,
-    );
-  }
   if (image.width !== width || image.height !== height) {
     notices.push(`The given picture, ${image.width}x${image.height}, was fitted to ${width}x${height}.`);
   }

@@ -8,11 +8,17 @@ import type { RequestLimits } from "../engine/generation-request.ts";
 import { EaselError } from "../errors.ts";
 import type { ApiKey, KeyStore } from "../store/keys.ts";
 import { requireKey } from "./auth.ts";
+import { browserSecurity } from "./browser-security.ts";
 import { errorBody, sendError } from "./error-response.ts";
+import { ImageFiles } from "./image-files.ts";
+import { acceptForms } from "./multipart.ts";
+import { describeRoutes } from "./openapi.ts";
 import { RateLimiter } from "./rate-limiter.ts";
 import { healthRoutes } from "./routes/health.ts";
+import { imageFileRoutes, linksTo } from "./routes/image-files.ts";
 import { imageRoutes } from "./routes/images.ts";
 import { modelRoutes } from "./routes/models.ts";
+import { upscaleRoutes } from "./routes/upscale.ts";
 
 export interface AppOptions {
   engine: Engine;
@@ -21,6 +27,20 @@ export interface AppOptions {
   defaultModel: string;
   limits: RequestLimits;
   bodyLimitBytes: number;
+  /** Of a file in a form. */
+  uploadLimitBytes: number;
+  maxUploadPixels: number;
+  /** Largest side of an enlarged picture, in pixels. */
+  maxUpscaledSide: number;
+  /** Whether pictures tell their prompts when a request does not say. */
+  embedPrompt: boolean;
+  /** The data directory, for pictures behind links. */
+  home: string;
+  linkSeconds: number;
+  /** Where clients reach the server. Default: where the request came to. */
+  publicUrl?: string | undefined;
+  /** Origins of web pages that may call. */
+  corsOrigins: readonly string[];
   /** Whether programs on this machine need no key. Default false. */
   openLoopback?: boolean | undefined;
   log: { level: string; stream: { write(line: string): void } };
@@ -49,6 +69,7 @@ export function createApp(options: AppOptions): FastifyInstance {
   app.addHook("onRequest", async ({ id }, reply) => {
     reply.header("x-request-id", id);
   });
+  app.addHook("onRequest", browserSecurity(options.corsOrigins));
   // The last answer on each connection says so; a client that kept it open would hold the shutdown up.
   let closing = false;
   app.addHook("preClose", async () => {
@@ -68,15 +89,24 @@ export function createApp(options: AppOptions): FastifyInstance {
     return sendError(reply, new EaselError("not_found", `There is no ${method} ${path}; see docs/api.md.`));
   });
 
+  const files = new ImageFiles(options);
+  app.addHook("onClose", async () => files.close());
+  const linksFor = linksTo(files, options.publicUrl);
+  const uploads = { maxPixels: options.maxUploadPixels };
+
   const { keys, openLoopback = false } = options;
   const authenticate = requireKey({ keys, openLoopback, rateLimiter: new RateLimiter() });
   const api = async (scope: FastifyInstance) => {
     scope.decorateRequest("client", null as unknown as ApiKey);
     scope.addHook("onRequest", authenticate);
-    await scope.register(imageRoutes, options);
+    await scope.register(imageRoutes, { ...options, uploads, linksFor });
+    await scope.register(upscaleRoutes, { ...options, uploads, linksFor });
     await scope.register(modelRoutes, { catalog: options.engine.catalog });
   };
+  describeRoutes(app);
+  acceptForms(app, { fileSizeBytes: options.uploadLimitBytes });
   void app.register(healthRoutes);
+  void app.register(imageFileRoutes, { files });
   void app.register(api);
   void app.register(api, { prefix: "/v1" });
   return app;

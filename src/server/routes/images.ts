@@ -1,79 +1,76 @@
+import type { FastifyReply, FastifyRequest } from "fastify";
 import type { FastifyPluginAsyncZod } from "fastify-type-provider-zod";
-import type { Engine, GenerationOutput } from "../../engine/engine.ts";
-import type { GenerationRequest, RequestLimits } from "../../engine/generation-request.ts";
+import type { Engine } from "../../engine/engine.ts";
+import type { RequestLimits } from "../../engine/generation-request.ts";
 import { clientAbort } from "../client-abort.ts";
+import { type Deliver, inline, toEvents, toImagesResponse } from "../drawing-answer.ts";
+import { bodyNotices, type DrawingDefaults, toGenerationRequest } from "../drawing-request.ts";
+import { readForm } from "../multipart.ts";
 import {
-  type ImageGenerationBody,
+  type DrawingBody,
+  imageEditBody,
   imageGenerationBody,
-  type ImagesResponse,
   imagesResponse,
+  type ImagesResponse,
+  imageVariationBody,
 } from "../openai-schemas.ts";
+import { sendEvents } from "../sse.ts";
 
-export interface ImageRoutesOptions {
+export interface ImageRoutesOptions extends DrawingDefaults {
   engine: Engine;
-  /** The model of requests that name none. */
-  defaultModel: string;
   limits: RequestLimits;
+  /** Puts pictures behind links. */
+  linksFor: (request: FastifyRequest) => Deliver;
 }
 
-/** `POST /images/generations`: a prompt in, pictures out. */
+/** Pictures from words, from pictures and words, and from pictures alone. */
 export const imageRoutes: FastifyPluginAsyncZod<ImageRoutesOptions> = async (app, options) => {
-  const body = imageGenerationBody(options.limits);
-  const knownFields = new Set(Object.keys(body.shape));
+  const response = { 200: imagesResponse };
+  const tags = ["images"];
+  const form = { tags, consumes: ["multipart/form-data"], response };
 
+  const fromWords = imageGenerationBody(options.limits);
   app.post(
     "/images/generations",
-    { schema: { body, response: { 200: imagesResponse } } },
-    async (request, reply): Promise<ImagesResponse> => {
-      const signal = clientAbort(reply);
-      const generation = await options.engine.submit(toRequest(request.body, options.defaultModel), { signal });
-      const output = await generation.result;
-      const unknownFields = Object.keys(request.body).filter((name) => !knownFields.has(name));
-      return toResponse(output, request.body, unknownFields);
-    },
+    { schema: { summary: "Draw pictures from a prompt", tags, body: fromWords, response } },
+    (request, reply) => draw(request, reply, "image_generation", fromWords),
   );
+
+  const edit = imageEditBody(options.limits);
+  app.post(
+    "/images/edits",
+    {
+      preValidation: readForm("image", "mask"),
+      schema: { summary: "Draw anew from a picture: all of it, or where a mask is transparent", ...form, body: edit },
+    },
+    (request, reply) => draw(request, reply, "image_edit", edit),
+  );
+
+  const variation = imageVariationBody(options.limits);
+  app.post(
+    "/images/variations",
+    {
+      preValidation: readForm("image"),
+      schema: { summary: "Draw other pictures like this one", ...form, body: variation },
+    },
+    (request, reply) => draw(request, reply, "image_edit", variation),
+  );
+
+  async function draw(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    kind: "image_generation" | "image_edit",
+    { shape }: { shape: object },
+  ): Promise<ImagesResponse> {
+    const body = request.body as DrawingBody & Record<string, unknown>;
+    const notices = bodyNotices(body, new Set(Object.keys(shape)));
+    const signal = clientAbort(reply);
+    const generation = await options.engine.submit(await toGenerationRequest(body, options), { signal });
+    // Fastify sends the stream that the reply was given; the schema describes the other answer.
+    if (body.stream === true) {
+      return sendEvents(reply, toEvents(generation, body, { kind, notices })) as unknown as ImagesResponse;
+    }
+    const deliver = body.response_format === "url" ? options.linksFor(request) : inline;
+    return await toImagesResponse(await generation.result, body, { deliver, notices });
+  }
 };
-
-function toRequest(body: ImageGenerationBody, defaultModel: string): GenerationRequest {
-  return {
-    model: body.model ?? defaultModel,
-    prompt: body.prompt,
-    negativePrompt: body.negative_prompt ?? undefined,
-    size: body.size ?? undefined,
-    numImages: body.n ?? undefined,
-    seed: body.seed ?? undefined,
-    numInferenceSteps: body.steps ?? undefined,
-    guidanceScale: body.guidance_scale ?? undefined,
-    trueCfgScale: body.true_cfg_scale ?? undefined,
-  };
-}
-
-function toResponse(output: GenerationOutput, body: ImageGenerationBody, unknownFields: string[]): ImagesResponse {
-  const data = output.images.map((image) => {
-    const size = `${image.width}x${image.height}`;
-    const drawnSize = `${image.drawnWidth}x${image.drawnHeight}`;
-    return {
-      b64_json: Buffer.from(image.data).toString("base64"),
-      seed: image.seed,
-      size,
-      model: output.model,
-      ...(drawnSize === size ? {} : { drawn_size: drawnSize }),
-    };
-  });
-  const notices = [...output.notices, ...ignoredFieldsNotice(unknownFields)];
-  return {
-    created: Math.floor(Date.now() / 1000),
-    data,
-    size: data[0]?.size ?? "auto",
-    quality: body.quality ?? "auto",
-    output_format: "png",
-    background: "opaque",
-    ...(notices.length === 0 ? {} : { notices }),
-  };
-}
-
-function ignoredFieldsNotice(names: string[]): string[] {
-  if (names.length === 0) return [];
-  const shown = names.slice(0, 10).map((name) => JSON.stringify(name.slice(0, 40)));
-  return [`Unknown parameters had no effect: ${shown.join(", ")}${names.length > shown.length ? ", ..." : ""}.`];
-}
