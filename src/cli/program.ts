@@ -47,7 +47,7 @@ easel COMMAND --help explains a command and gives more examples.`,
 
   // Commands are loaded when they run: drawing one picture should not wait for a web server's code.
   withEngineOptions(program.command("generate"))
-    .description("Draw a picture and save it as a PNG file.")
+    .description("Draw a picture and save it as a PNG, JPEG or WebP file.")
     .argument("<prompt>", 'what to draw, in quotes: "a red boat on the sea"')
     .option("--size <WxH>", "width and height in pixels, multiples of 16 (default: the model's own size)")
     .option("--n <count>", "how many pictures; each has the next seed (default: 1)")
@@ -57,6 +57,13 @@ easel COMMAND --help explains a command and gives more examples.`,
     .option("--negative-prompt <text>", "what should not be in the picture; takes twice the time")
     .option("--true-cfg-scale <scale>", "weight of the negative prompt; above 1 it has an effect")
     .option("--max-sequence-length <tokens>", "tokens of the prompt to read (default: the model's own)")
+    .option("--quality <name>", "low takes half the model's own steps, high and hd 1.5 times (default: auto)")
+    .option("--image <file>", "a picture to start from: PNG, JPEG or WebP")
+    .option("--mask <file>", "a picture as large, whose transparent pixels are repainted")
+    .option("--strength <share>", "how far to leave the picture, up to 1 (default: 0.6, with a mask 1)")
+    .option("--upscale <factor>", "enlarge the finished picture 2 or 4 times")
+    .option("--compression <percent>", "of JPEG and WebP: 0 smallest file, 100 best picture (default: 100)")
+    .option("--no-embed-prompt", "leave the prompt out of what the file says about its making")
     .option("--out <file or folder>", "where to save (default: easel-SEED.png here)")
     .option("--json", "print the result as one JSON object")
     .addHelpText(
@@ -64,12 +71,14 @@ easel COMMAND --help explains a command and gives more examples.`,
       `
 Files:
   --out cat.png        that file, replaced if it exists; with --n 3: cat-1.png, cat-2.png, cat-3.png
+  --out cat.jpg        a JPEG file; .webp a WebP file
   --out pictures/      easel-SEED.png in that folder, which is created if need be; nothing is replaced
   Pictures appear under their names only when all are complete.
 
 Examples:
   $ easel generate "A white cat resting in Rome" --out cat.png
   $ easel generate "a yellow car" --n 4 --seed 100 --out cars/
+  $ easel generate "a red hat" --image cat.png --mask hat-mask.png --out cat-with-hat.png
   $ easel generate "a house by a lake" --model ./FLUX.1-dev --size 1024x768 --steps 28 --guidance 3.5
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted with Ctrl-C.`,
@@ -77,6 +86,29 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted with Ctrl-C.`,
     .action(async (prompt: string, flags: object) => {
       const { generate } = await import("./commands/generate.ts");
       setExitCode(await generate(prompt, flags));
+    });
+
+  withEngineOptions(program.command("replay"))
+    .description("Draw a picture again from what its file says, and tell whether it is identical.")
+    .argument("<file>", "a PNG, JPEG or WebP file that Easel made")
+    .option("--prompt <text>", "the prompt, where the file does not tell it")
+    .option("--negative-prompt <text>", "the negative prompt, where the file does not tell it")
+    .option("--image <file>", "the picture that it was made from, if there was one")
+    .option("--mask <file>", "the mask, if there was one")
+    .option("--out <file>", "save the new picture too")
+    .option("--json", "print the result as one JSON object")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ easel replay cat.png
+  $ easel replay cat-with-hat.png --image cat.png --mask hat-mask.png
+
+Exit codes: 0 identical, 1 different or failed, 2 wrong usage, 130 interrupted with Ctrl-C.`,
+    )
+    .action(async (file: string, flags: object) => {
+      const { replay } = await import("./commands/replay.ts");
+      setExitCode(await replay(file, flags));
     });
 
   withEngineOptions(program.command("serve"))
@@ -112,7 +144,7 @@ Examples:
     .description("Download a model's weights, or register a folder that has them.")
     .argument("<model>", "FLUX.1-dev, FLUX.1-schnell, owner/repo of the Hugging Face Hub, or a folder")
     .option("--revision <name>", "branch, tag or commit (default: main)")
-    .option("--precision <name>", "number format to keep (default and only one for now: as published)")
+    .option("--precision <name>", "number format to convert to (for now only fp32: files stay as published)")
     .option("--json", "print the result as one JSON object")
     .addHelpText(
       "after",

@@ -28,7 +28,8 @@ export function parsePullTarget(text: string, endpoint: string): PullTarget {
       `${text} cannot be registered: ${problem} ${resolve(path)}; give a model folder in the layout of diffusers.`,
     );
   }
-  const repository = text.startsWith(`${endpoint}/`) ? text.slice(endpoint.length + 1).replace(/\/+$/, "") : text;
+  const site = `${endpoint.replace(/\/+$/, "")}/`;
+  const repository = text.startsWith(site) ? text.slice(site.length).replace(/\/+$/, "") : text;
   if (repositoryPattern.test(repository) && !repository.includes("..")) return { repository };
   const names = knownModels.map(({ name }) => name).join(", ");
   throw new ModelNotFoundError(

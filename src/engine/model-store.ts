@@ -83,7 +83,7 @@ export class ModelStore {
     await checkModelFolder(link.folder);
     const path = join(this.#root, name + linkSuffix);
     try {
-      await mkdir(this.#root, { recursive: true });
+      await mkdir(this.#root, { recursive: true, mode: 0o700 });
       await writeFile(`${path}.new`, `${JSON.stringify(link, undefined, 2)}\n`, { flush: true });
       await rename(`${path}.new`, path);
     } catch (error) {

@@ -90,7 +90,8 @@ function requirePrecision(precision: string | undefined): void {
   if (precision === undefined || precision === "fp32") return;
   throw new InvalidRequestError(
     "--precision",
-    `--precision must be fp32, the only precision for now, not "${precision}"; the files are kept as published.`,
+    `--precision must be fp32, not "${precision}": the files are kept as published for now; ` +
+      `choose another precision when drawing, as in: easel generate --precision int8`,
   );
 }
 

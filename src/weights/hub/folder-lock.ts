@@ -32,7 +32,7 @@ export async function lockFolder(path: string, { signal, onWaiting }: LockOption
 export async function tryLock(path: string): Promise<AsyncDisposable | undefined> {
   let database: SQLite.Database | undefined;
   try {
-    await mkdir(dirname(path), { recursive: true });
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
     database = new SQLite(path, { timeout: 0 });
     const opened = await inodeOf(path);
     database.exec("BEGIN EXCLUSIVE");

@@ -78,7 +78,7 @@ export function connectionFault(error: unknown, guard: StallGuard, progressed = 
   if (reason instanceof PassingFault) return new PassingFault(reason.message, { progressed, cause: error });
   if (reason !== undefined) return reason;
   const cause = error instanceof Error ? (error.cause ?? error) : error;
-  const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
+  const code = cause instanceof Error && "code" in cause && typeof cause.code === "string" ? cause.code : "";
   const detail = code === "" && cause instanceof Error ? cause.message : code;
   return new PassingFault(connectionProblem(code, detail), { progressed, cause: error });
 }
