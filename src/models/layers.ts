@@ -24,12 +24,21 @@ export class WeightScope {
     return this.graph.weight(this.source.get(this.prefix + name, shape));
   }
 
-  /** A linear layer's product with its weight `name`: x [..., in] → [..., out]. Throws as `weight` does. */
-  linear(name: string, x: Value, outFeatures: number, bias: Value | undefined): Value {
+  /** torch.nn.Linear, in the format of the weights and with their adapters: x [..., in] → [..., out] */
+  linear(x: Value, outFeatures: number, options: { bias: boolean; exact: boolean }): Value {
+    const g = this.graph;
     const inFeatures = x.dims.at(-1) as number;
-    const stored = this.source.linear(this.prefix + name, [outFeatures, inFeatures]);
-    if (stored.format === "float") return this.graph.linear(x, this.graph.weight(stored.weight), bias);
-    return this.graph.linearInt8(x, this.graph.weight(stored.values), this.graph.weight(stored.scale), bias);
+    const bias = options.bias ? this.weight("bias", [outFeatures]) : undefined;
+    const stored = this.source.linear(`${this.prefix}weight`, [outFeatures, inFeatures], options);
+    let y =
+      stored.format === "float"
+        ? g.linear(x, g.weight(stored.weight), bias)
+        : g.linearInt8(x, g.weight(stored.values), g.weight(stored.scale), bias);
+    for (const { rank, down, up } of stored.adapters ?? []) {
+      const narrow = g.linear(x, g.constant(down, [rank, inFeatures]));
+      y = g.add(y, g.linear(narrow, g.constant(up, [outFeatures, rank])));
+    }
+    return y;
   }
 
   has(name: string): boolean {
@@ -39,14 +48,12 @@ export class WeightScope {
 
 /** torch.nn.Linear, in the precision of the weights: x [..., in] → [..., out] */
 export function linear(w: WeightScope, x: Value, outFeatures: number, options: { bias?: boolean } = {}): Value {
-  const bias = options.bias === false ? undefined : w.weight("bias", [outFeatures]);
-  return w.linear("weight", x, outFeatures, bias);
+  return w.linear(x, outFeatures, { bias: options.bias ?? true, exact: false });
 }
 
 /** torch.nn.Linear in float whatever the precision: for the few small layers that everything else passes through. */
 export function exactLinear(w: WeightScope, x: Value, outFeatures: number): Value {
-  const inFeatures = x.dims.at(-1) as number;
-  return w.graph.linear(x, w.weight("weight", [outFeatures, inFeatures]), w.weight("bias", [outFeatures]));
+  return w.linear(x, outFeatures, { bias: true, exact: true });
 }
 
 /** torch.nn.LayerNorm with weight and bias. */

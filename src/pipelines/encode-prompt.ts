@@ -11,6 +11,7 @@ import {
 import { parseT5Config, relativePositionBuckets, type T5Config, t5Encoder } from "../models/t5-encoder.ts";
 import { ClipTokenizer } from "../tokenizers/clip-tokenizer.ts";
 import { T5Tokenizer } from "../tokenizers/t5-tokenizer.ts";
+import type { ScaledLora } from "../weights/lora.ts";
 import type { NetworkLoader } from "./network-loader.ts";
 
 export interface EncodedPrompt {
@@ -34,7 +35,11 @@ export class PromptEncoder {
   }
 
   /** @throws ModelInvalidError, WeightsInvalidError when a tokenizer or a text encoder cannot be used. */
-  static async load(modelDir: string, loader: NetworkLoader): Promise<PromptEncoder> {
+  static async load(
+    modelDir: string,
+    loader: NetworkLoader,
+    loras: readonly ScaledLora[] = [],
+  ): Promise<PromptEncoder> {
     const clipDir = join(modelDir, "text_encoder");
     const clipConfig = parseClipTextConfig(ConfigReader.read(clipDir));
     const t5Dir = join(modelDir, "text_encoder_2");
@@ -43,12 +48,15 @@ export class PromptEncoder {
       tokenizer: ClipTokenizer.load(join(modelDir, "tokenizer")),
       config: clipConfig,
       // A hundredth of T5's size, and all of the picture's style passes through it.
-      session: await loader.load(clipDir, (weights) => clipTextEncoder(clipConfig, weights), { exact: true }),
+      session: await loader.load("text_encoder", (weights) => clipTextEncoder(clipConfig, weights), {
+        exact: true,
+        loras,
+      }),
     };
     const t5 = {
       tokenizer: T5Tokenizer.load(join(modelDir, "tokenizer_2")),
       config: t5Config,
-      session: await loader.load(t5Dir, (weights) => t5Encoder(t5Config, weights)),
+      session: await loader.load("text_encoder_2", (weights) => t5Encoder(t5Config, weights), { loras }),
     };
     return new PromptEncoder(clip, t5);
   }

@@ -13,6 +13,7 @@ import { fluxTransformer, ropeTable, timeEmbeddingDim, timestepEmbedding } from 
 import { type DeviceName, type ResolvedDevice, resolveDevice } from "../onnx/devices.ts";
 import type { HostTensor, Session } from "../onnx/session.ts";
 import { FlowMatchEulerScheduler } from "../schedulers/flow-match-euler.ts";
+import { openLora } from "../weights/lora.ts";
 import { type EncodedPrompt, PromptEncoder } from "./encode-prompt.ts";
 import {
   addNoise,
@@ -63,6 +64,16 @@ export interface GenerationParams {
   maxSequenceLength?: number | undefined;
   /** Image to image and inpainting: the picture to start from. */
   condition?: ImageCondition | undefined;
+  /** Adapters for the model, applied together. A request with others than the last one loads the networks anew. */
+  loras?: readonly LoraFile[] | undefined;
+}
+
+/** A LoRA and how strongly to apply it. */
+export interface LoraFile {
+  /** A safetensors file. */
+  file: string;
+  /** 1: as trained; may be negative. */
+  scale: number;
 }
 
 export interface Progress {
@@ -118,17 +129,27 @@ const defaultTrueCfgScale = 4;
 const maxPreviewLatents = 32;
 
 interface PipelineParts {
+  modelDir: string;
+  loader: NetworkLoader;
   scheduler: FlowMatchEulerScheduler;
-  promptEncoder: PromptEncoder;
-  transformer: { config: FluxConfig; session: Session };
+  fluxConfig: FluxConfig;
   codec: LatentCodec;
   card: ModelCard;
   defaults: GenerationDefaults;
   device: ResolvedDevice;
 }
 
+/** The networks that LoRAs change. */
+interface AdaptableNetworks {
+  /** Which LoRAs they were loaded with. */
+  loraKey: string;
+  promptEncoder: PromptEncoder;
+  transformer: Session;
+}
+
 export class FluxPipeline {
   private readonly parts: PipelineParts;
+  private networks: AdaptableNetworks | undefined;
 
   private constructor(parts: PipelineParts) {
     this.parts = parts;
@@ -144,7 +165,13 @@ export class FluxPipeline {
     const { modelDir } = options;
     const precision = availablePrecision(options.precision ?? "fp32");
     const device = await resolveDevice(options.device ?? "auto");
-    const loader = new NetworkLoader({ device, threads: options.threads ?? 0, precision, cacheDir: options.cacheDir });
+    const loader = new NetworkLoader({
+      modelDir,
+      device,
+      threads: options.threads ?? 0,
+      precision,
+      cacheDir: options.cacheDir,
+    });
     checkModelIndex(modelDir);
 
     const transformerDir = join(modelDir, "transformer");
@@ -156,19 +183,21 @@ export class FluxPipeline {
           `${codec.latentChannels} latent channels.`,
       );
     }
-    const transformer = await loader.load(transformerDir, (weights) => fluxTransformer(fluxConfig, weights));
     const card = readModelCard(modelDir);
-    return new FluxPipeline({
+    const pipeline = new FluxPipeline({
+      modelDir,
+      loader,
       scheduler: FlowMatchEulerScheduler.fromConfig(
         ConfigReader.read(join(modelDir, "scheduler"), "scheduler_config.json"),
       ),
-      promptEncoder: await PromptEncoder.load(modelDir, loader),
-      transformer: { config: fluxConfig, session: transformer },
+      fluxConfig,
       codec,
       card,
       defaults: generationDefaults(card, fluxConfig),
       device,
     });
+    await pipeline.networksWith([]);
+    return pipeline;
   }
 
   /**
@@ -178,7 +207,7 @@ export class FluxPipeline {
    * @throws CancelledError between two steps, when `signal` aborts.
    */
   async generate(params: GenerationParams, options: GenerateOptions = {}): Promise<GenerationResult> {
-    const { scheduler, promptEncoder, transformer, codec, card, defaults } = this.parts;
+    const { scheduler, fluxConfig, codec, card, defaults } = this.parts;
     const numInferenceSteps = params.numInferenceSteps ?? defaults.numInferenceSteps;
     const guidanceScale = params.guidanceScale ?? defaults.guidanceScale;
     const maxSequenceLength = params.maxSequenceLength ?? defaults.maxSequenceLength;
@@ -189,6 +218,7 @@ export class FluxPipeline {
 
     // 1. Encode the prompt, and what to keep away from.
     await stopIfCancelled(options.signal);
+    const { promptEncoder, transformer } = await this.networksWith(params.loras ?? []);
     const prompt = await promptEncoder.encode(params.prompt, maxSequenceLength);
     notices.push(...prompt.notices);
     const negative =
@@ -201,7 +231,7 @@ export class FluxPipeline {
     const width = 2 * (drawn.width / granularity);
     const tokens = (height / 2) * (width / 2);
     const rope = this.ropeInputs(maxSequenceLength, height / 2, width / 2);
-    const guidance = transformer.config.guidanceEmbeds
+    const guidance = fluxConfig.guidanceEmbeds
       ? { guidance: { data: timestepEmbedding(guidanceScale), dims: [1, timeEmbeddingDim] } }
       : {};
     const sigmas = scheduler.sigmas(numInferenceSteps, tokens);
@@ -226,8 +256,8 @@ export class FluxPipeline {
         const sigma = sigmas[step]!;
         const nextSigma = sigmas[step + 1]!;
         const velocityFor = async (text: EncodedPrompt): Promise<Float32Array> => {
-          const { velocity } = await transformer.session.run({
-            img: { data: latents, dims: [1, tokens, transformer.config.inChannels] },
+          const { velocity } = await transformer.run({
+            img: { data: latents, dims: [1, tokens, fluxConfig.inChannels] },
             txt: text.promptEmbeds,
             pooled: text.pooledPromptEmbeds,
             timestep: { data: timestepEmbedding(sigma), dims: [1, timeEmbeddingDim] },
@@ -274,12 +304,30 @@ export class FluxPipeline {
 
   /** Gives the networks' memory back; the pipeline cannot be used afterwards. */
   async dispose(): Promise<void> {
-    const { promptEncoder, transformer, codec } = this.parts;
-    await Promise.all([promptEncoder.dispose(), transformer.session.dispose(), codec.dispose()]);
+    await Promise.all([this.unloadNetworks(), this.parts.codec.dispose()]);
+  }
+
+  /** The text encoders and the transformer with these LoRAs; those with others are unloaded first. */
+  private async networksWith(files: readonly LoraFile[]): Promise<AdaptableNetworks> {
+    const loraKey = JSON.stringify(files);
+    if (this.networks?.loraKey === loraKey) return this.networks;
+    const loras = files.map(({ file, scale }) => ({ lora: openLora(file), scale }));
+    await this.unloadNetworks();
+    const { modelDir, loader, fluxConfig } = this.parts;
+    const promptEncoder = await PromptEncoder.load(modelDir, loader, loras);
+    const transformer = await loader.load("transformer", (weights) => fluxTransformer(fluxConfig, weights), { loras });
+    this.networks = { loraKey, promptEncoder, transformer };
+    return this.networks;
+  }
+
+  private async unloadNetworks(): Promise<void> {
+    const { networks } = this;
+    this.networks = undefined;
+    await Promise.all([networks?.promptEncoder.dispose(), networks?.transformer.dispose()]);
   }
 
   private ropeInputs(textLength: number, rows: number, columns: number): Record<string, HostTensor> {
-    const { axesDimsRope, attentionHeadDim } = this.parts.transformer.config;
+    const { axesDimsRope, attentionHeadDim } = this.parts.fluxConfig;
     const ids = concatenate(textIds(textLength), imageIds(rows, columns)); // [T+I, 3]
     const { cos, sin } = ropeTable(ids, axesDimsRope);
     const dims = [ids.length / 3, attentionHeadDim / 2];
@@ -296,7 +344,7 @@ export class FluxPipeline {
     }
     if (params.prompt.trim() === "")
       notices.push("The prompt is empty: the picture is whatever the model comes up with.");
-    if (params.guidanceScale !== undefined && !this.parts.transformer.config.guidanceEmbeds) {
+    if (params.guidanceScale !== undefined && !this.parts.fluxConfig.guidanceEmbeds) {
       notices.push("This model takes no guidance scale; it was ignored.");
     }
     if (params.trueCfgScale !== undefined && params.trueCfgScale > 1 && params.negativePrompt === undefined) {

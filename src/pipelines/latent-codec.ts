@@ -23,24 +23,21 @@ export interface Latents {
 
 export class LatentCodec {
   readonly #config: AutoencoderConfig;
-  readonly #dir: string;
   readonly #loader: NetworkLoader;
   readonly #decoder: Session;
   #encoder: Promise<Session> | undefined;
 
-  private constructor(config: AutoencoderConfig, dir: string, loader: NetworkLoader, decoder: Session) {
+  private constructor(config: AutoencoderConfig, loader: NetworkLoader, decoder: Session) {
     this.#config = config;
-    this.#dir = dir;
     this.#loader = loader;
     this.#decoder = decoder;
   }
 
   /** Loads the decoder of `modelDir`'s autoencoder. Throws `ModelInvalidError`, `WeightsInvalidError`. */
   static async load(modelDir: string, loader: NetworkLoader): Promise<LatentCodec> {
-    const dir = join(modelDir, "vae");
-    const config = parseAutoencoderConfig(ConfigReader.read(dir));
-    const decoder = await loader.load(dir, (weights) => autoencoderDecoder(config, weights), { exact: true });
-    return new LatentCodec(config, dir, loader, decoder);
+    const config = parseAutoencoderConfig(ConfigReader.read(join(modelDir, "vae")));
+    const decoder = await loader.load("vae", (weights) => autoencoderDecoder(config, weights), { exact: true });
+    return new LatentCodec(config, loader, decoder);
   }
 
   get latentChannels(): number {
@@ -66,7 +63,7 @@ export class LatentCodec {
    */
   async encode(image: RgbImage, generator: TorchGenerator): Promise<Latents> {
     const config = this.#config;
-    this.#encoder ??= this.#loader.load(this.#dir, (weights) => autoencoderEncoder(config, weights), { exact: true });
+    this.#encoder ??= this.#loader.load("vae", (weights) => autoencoderEncoder(config, weights), { exact: true });
     const { moments } = await (await this.#encoder).run({ image: fromRgb(image) });
     const { scalingFactor, shiftFactor, latentChannels: channels } = this.#config;
     const [, , height, width] = moments!.dims as [number, number, number, number];

@@ -1,26 +1,42 @@
 /**
- * Loads a network in a precision. Weights that ONNX Runtime can map are used where they lie; all others are converted once
- * and kept in a cache folder as a standard ONNX file with its external data, for every later start and every process.
+ * Loads a network in a precision and with LoRAs. Weights that ONNX Runtime can map are used where they lie; all others are
+ * converted once and kept in a cache folder, for every later start and every process.
  */
 import { createHash, randomUUID } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
 import { EaselError } from "../errors.ts";
 import { multipliesBytesExactly } from "../onnx/devices.ts";
 import type { OnnxGraph } from "../onnx/graph-builder.ts";
 import { Session, type SessionOptions } from "../onnx/session.ts";
-import { ConvertedWeights } from "../weights/converted-weights.ts";
+import { AdaptedWeights } from "../weights/adapted-weights.ts";
+import { type ConversionOptions, StoredWeights, WeightConverter } from "../weights/converted-weights.ts";
 import { lockFolder } from "../weights/hub/folder-lock.ts";
+import type { LoraComponent, ScaledLora } from "../weights/lora.ts";
 import type { NetworkWeights } from "../weights/network-weights.ts";
 import { WeightSource } from "../weights/weight-source.ts";
 
 export interface NetworkLoaderOptions extends SessionOptions {
+  modelDir: string;
   precision: "fp32" | "int8";
-  /** Where converted networks are kept. */
+  /** Where converted weights are kept. */
   cacheDir: string | undefined;
 }
 
-/** Counts up when converted networks of older versions must not be used any more. */
+export interface NetworkOptions {
+  /** Keeps the network in float, whatever the precision of the others. */
+  exact?: boolean;
+  /** Adapters on top; those that change nothing in this network are passed over. */
+  loras?: readonly ScaledLora[];
+}
+
+/** A network, by its folder in the diffusers layout. */
+export type Component = LoraComponent | "vae";
+
+/** Writes a network's graph on weights that it is given. */
+export type GraphFunction = (weights: NetworkWeights) => OnnxGraph;
+
+/** Counts up when converted weights of older versions must not be used any more. */
 const formatVersion = 1;
 
 export class NetworkLoader {
@@ -31,30 +47,31 @@ export class NetworkLoader {
   }
 
   /**
-   * The network in a component's folder, in this loader's precision; `exact` keeps it in float whatever that is.
+   * One network of the model, ready to run.
    *
-   * @param build writes the network's graph on weights that it is given
-   * @throws ModelInvalidError, WeightsInvalidError when the folder cannot be used.
-   * @throws EaselError `io_failed` when the converted network cannot be kept.
+   * @throws ModelInvalidError, WeightsInvalidError when its files, or a LoRA for it, cannot be used.
+   * @throws EaselError `io_failed` when converted weights cannot be kept.
    */
   async load(
-    dir: string,
-    build: (weights: NetworkWeights) => OnnxGraph,
-    { exact = false }: { exact?: boolean } = {},
+    component: Component,
+    graph: GraphFunction,
+    { exact = false, loras = [] }: NetworkOptions = {},
   ): Promise<Session> {
+    const dir = join(this.#options.modelDir, component);
     const source = WeightSource.openFolder(dir);
     const linear = exact || this.#options.precision === "fp32" ? "float" : "int8";
-    const graph =
-      linear === "float" && source.isMappable() ? build(source) : await this.#converted(dir, source, linear, build);
-    return await Session.create(graph, this.#options);
+    const mapped = linear === "float" && source.isMappable();
+    const weights = mapped ? source : new StoredWeights(await this.#convert(dir, source, linear, graph));
+    return await Session.create(graph(withLoras(weights, source, component, loras)), this.#options);
   }
 
-  async #converted(
+  /** The folder of the converted weights, which are made if they are not there yet. */
+  async #convert(
     dir: string,
     source: WeightSource,
-    linear: "float" | "int8",
-    build: (weights: NetworkWeights) => OnnxGraph,
-  ): Promise<OnnxGraph> {
+    linear: ConversionOptions["linear"],
+    graph: GraphFunction,
+  ): Promise<string> {
     const { cacheDir } = this.#options;
     if (cacheDir === undefined) {
       throw new EaselError(
@@ -62,20 +79,21 @@ export class NetworkLoader {
         `The weights in ${basename(dir)} must be converted, which needs a cache folder.`,
       );
     }
-    const int8Limit = multipliesBytesExactly() ? 127 : 63;
-    const folder = join(cacheDir, cacheKey(dir, source, linear, int8Limit));
-    const read = (): OnnxGraph => ({ model: readFileSync(join(folder, "network.onnx")), externalDataDir: folder });
-    if (existsSync(folder)) return read();
+    const conversion: ConversionOptions = { linear, int8Limit: multipliesBytesExactly() ? 127 : 63 };
+    const folder = join(cacheDir, cacheKey(dir, source, conversion));
+    if (existsSync(folder)) return folder;
 
     const waiting = { signal: new AbortController().signal, onWaiting: () => {} };
     const lock = await lockFolder(`${folder}.lock`, waiting);
     const unfinished = `${folder}.${randomUUID()}.tmp`;
     try {
-      if (existsSync(folder)) return read(); // another process was faster
+      if (existsSync(folder)) return folder; // another process was faster
       mkdirSync(unfinished, { recursive: true });
-      using weights = new ConvertedWeights(source, join(unfinished, "weights.bin"), { linear, int8Limit });
-      writeFileSync(join(unfinished, "network.onnx"), build(weights).model);
+      using converter = new WeightConverter(source, unfinished, conversion);
+      graph(converter); // asks for every weight, in order; the graph itself is not needed yet
+      converter.finish();
       renameSync(unfinished, folder);
+      return folder;
     } catch (cause) {
       rmSync(unfinished, { recursive: true, force: true });
       if (cause instanceof EaselError) throw cause;
@@ -86,12 +104,23 @@ export class NetworkLoader {
     } finally {
       await lock[Symbol.asyncDispose]();
     }
-    return read();
   }
 }
 
+function withLoras(
+  weights: NetworkWeights,
+  source: WeightSource,
+  component: Component,
+  loras: readonly ScaledLora[],
+): NetworkWeights {
+  if (component === "vae") return weights;
+  const concerned = loras.filter(({ lora }) => lora.tensorNames(component).length > 0);
+  for (const { lora } of concerned) lora.requireFit(component, source);
+  return concerned.length === 0 ? weights : new AdaptedWeights(weights, component, concerned);
+}
+
 /** The same source in the same form has the same key; anything that would change the result changes it. */
-function cacheKey(dir: string, source: WeightSource, linear: string, int8Limit: number): string {
+function cacheKey(dir: string, source: WeightSource, { linear, int8Limit }: ConversionOptions): string {
   const hash = createHash("sha256");
   hash.update(JSON.stringify([formatVersion, linear, linear === "int8" ? int8Limit : 0]));
   hash.update(readFileSync(join(dir, "config.json")));

@@ -1,11 +1,13 @@
 /**
- * Weights converted while a graph is written: each tensor that the network asks for is read, converted and appended to one
- * file, so that never more than one is in memory.
+ * Weights in another form than their source's: converted one tensor at a time, in the order in which a network asks for them,
+ * into a folder of one data file and an index; and read back from there.
  */
-import { closeSync, openSync, writeSync } from "node:fs";
+import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from "node:fs";
+import { join } from "node:path";
+import { ModelInvalidError } from "../errors.ts";
 import type { ExternalTensor } from "../onnx/graph-builder.ts";
 import type { DType } from "../onnx/model-proto.ts";
-import type { LinearWeight, NetworkWeights } from "./network-weights.ts";
+import type { LinearOptions, LinearShape, LinearWeight, NetworkWeights } from "./network-weights.ts";
 import { quantizeInt8 } from "./quantize.ts";
 import { readTensor } from "./tensor-data.ts";
 import type { WeightSource } from "./weight-source.ts";
@@ -17,23 +19,32 @@ export interface ConversionOptions {
   int8Limit: 127 | 63;
 }
 
-/** Where a tensor starts in the file: ONNX Runtime likes them aligned to pages. */
+const dataFile = "weights.bin";
+const indexFile = "index.json";
+/** Where a tensor starts in the file: mapped files like whole pages. */
 const alignment = 4096;
 
-export class ConvertedWeights implements NetworkWeights, Disposable {
+/** A name for the scales that belong to a converted weight. */
+const scaleOf = (name: string) => `${name}.scale`;
+
+/** A tensor of the data file. */
+type IndexEntry = Omit<ExternalTensor, "name" | "file">;
+
+/** Converts what it is asked for. `finish` makes the folder readable by `StoredWeights`. */
+export class WeightConverter implements NetworkWeights, Disposable {
   readonly #source: WeightSource;
-  readonly #file: string;
+  readonly #folder: string;
   readonly #options: ConversionOptions;
   readonly #fd: number;
-  readonly #written = new Map<string, ExternalTensor>();
+  readonly #index = new Map<string, IndexEntry>();
   #end = 0;
 
-  /** Writes to `file`, which must not exist yet. */
-  constructor(source: WeightSource, file: string, options: ConversionOptions) {
+  /** Writes into `folder`, which exists and is empty. */
+  constructor(source: WeightSource, folder: string, options: ConversionOptions) {
     this.#source = source;
-    this.#file = file;
+    this.#folder = folder;
     this.#options = options;
-    this.#fd = openSync(file, "wx");
+    this.#fd = openSync(join(folder, dataFile), "wx");
   }
 
   has(name: string): boolean {
@@ -41,39 +52,77 @@ export class ConvertedWeights implements NetworkWeights, Disposable {
   }
 
   get(name: string, shape: readonly number[]): ExternalTensor {
-    const known = this.#written.get(name);
-    if (known !== undefined) return known;
-    return this.#append(name, "float32", shape, readTensor(this.#source.locate(name, shape)));
+    if (!this.#index.has(name)) this.#append(name, "float32", shape, readTensor(this.#source.locate(name, shape)));
+    return this.#entry(name);
   }
 
-  linear(name: string, shape: readonly [number, number]): LinearWeight {
-    if (this.#options.linear === "float") return { format: "float", weight: this.get(name, shape) };
-    const scaleName = `${name}.scale`;
-    const [values, scale] = [this.#written.get(name), this.#written.get(scaleName)];
-    if (values !== undefined && scale !== undefined) return { format: "int8", values, scale };
-    const [outFeatures, inFeatures] = shape;
-    const weight = readTensor(this.#source.locate(name, shape));
-    const quantized = quantizeInt8(weight, outFeatures, inFeatures, this.#options.int8Limit);
-    return {
-      format: "int8",
-      values: this.#append(name, "int8", [inFeatures, outFeatures], quantized.values),
-      scale: this.#append(scaleName, "float32", [outFeatures], quantized.scale),
-    };
+  linear(name: string, shape: LinearShape, { exact = false }: LinearOptions = {}): LinearWeight {
+    if (exact || this.#options.linear === "float") return { format: "float", weight: this.get(name, shape) };
+    if (!this.#index.has(name)) {
+      const [outFeatures, inFeatures] = shape;
+      const weight = readTensor(this.#source.locate(name, shape));
+      const { values, scale } = quantizeInt8(weight, outFeatures, inFeatures, this.#options.int8Limit);
+      this.#append(name, "int8", [inFeatures, outFeatures], values);
+      this.#append(scaleOf(name), "float32", [outFeatures], scale);
+    }
+    return { format: "int8", values: this.#entry(name), scale: this.#entry(scaleOf(name)) };
+  }
+
+  finish(): void {
+    writeFileSync(join(this.#folder, indexFile), JSON.stringify(Object.fromEntries(this.#index)));
   }
 
   [Symbol.dispose](): void {
     closeSync(this.#fd);
   }
 
-  #append(name: string, dtype: DType, shape: readonly number[], values: Float32Array | Int8Array): ExternalTensor {
+  #entry(name: string): ExternalTensor {
+    return { ...this.#index.get(name)!, name, file: join(this.#folder, dataFile) };
+  }
+
+  #append(name: string, dtype: DType, shape: readonly number[], values: Float32Array | Int8Array): void {
     const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
     const offset = this.#end;
     for (let done = 0; done < bytes.length;) {
       done += writeSync(this.#fd, bytes, done, bytes.length - done, offset + done);
     }
     this.#end = Math.ceil((offset + bytes.length) / alignment) * alignment;
-    const tensor = { name, dtype, shape, file: this.#file, offset, length: bytes.length };
-    this.#written.set(name, tensor);
-    return tensor;
+    this.#index.set(name, { dtype, shape, offset, length: bytes.length });
+  }
+}
+
+/** What a `WeightConverter` finished. */
+export class StoredWeights implements NetworkWeights {
+  readonly #folder: string;
+  readonly #index: ReadonlyMap<string, IndexEntry>;
+
+  constructor(folder: string) {
+    this.#folder = folder;
+    const index = JSON.parse(readFileSync(join(folder, indexFile), "utf8")) as Record<string, IndexEntry>;
+    this.#index = new Map(Object.entries(index));
+  }
+
+  has(name: string): boolean {
+    return this.#index.has(name);
+  }
+
+  get(name: string, shape: readonly number[]): ExternalTensor {
+    const entry = this.#index.get(name);
+    if (entry === undefined || entry.shape.join() !== shape.join()) {
+      throw new ModelInvalidError(
+        `The converted weights lack "${name}"; delete ${this.#folder} to convert them again.`,
+      );
+    }
+    return { ...entry, name, file: join(this.#folder, dataFile) };
+  }
+
+  linear(name: string, shape: LinearShape): LinearWeight {
+    const [outFeatures, inFeatures] = shape;
+    if (this.#index.get(name)?.dtype !== "int8") return { format: "float", weight: this.get(name, shape) };
+    return {
+      format: "int8",
+      values: this.get(name, [inFeatures, outFeatures]),
+      scale: this.get(scaleOf(name), [outFeatures]),
+    };
   }
 }

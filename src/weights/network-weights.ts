@@ -2,10 +2,28 @@
 import type { ExternalTensor } from "../onnx/graph-builder.ts";
 
 /** The weight of a linear layer, [out, in] in the checkpoint. */
-export type LinearWeight =
+export type LinearWeight = (
   | { format: "float"; weight: ExternalTensor }
   /** `values` int8 [in, out], each column to be multiplied by its `scale` [out]. */
-  | { format: "int8"; values: ExternalTensor; scale: ExternalTensor };
+  | { format: "int8"; values: ExternalTensor; scale: ExternalTensor }
+) & {
+  /** What is added to the layer's output. */
+  adapters?: readonly LowRankAdapter[];
+};
+
+/** A low-rank change of a linear layer: x → x downᵀ upᵀ, its scale folded into `up`. */
+export interface LowRankAdapter {
+  rank: number;
+  /** [rank, in] */
+  down: Float32Array;
+  /** [out, rank] */
+  up: Float32Array;
+}
+
+export interface LinearOptions {
+  /** Keeps the weight in float, whatever the precision of the others. */
+  exact?: boolean;
+}
 
 export interface NetworkWeights {
   has(name: string): boolean;
@@ -14,5 +32,7 @@ export interface NetworkWeights {
   get(name: string, shape: readonly number[]): ExternalTensor;
 
   /** The weight of a linear layer, in the format of these weights. Throws as `get` does. */
-  linear(name: string, shape: readonly [outFeatures: number, inFeatures: number]): LinearWeight;
+  linear(name: string, shape: LinearShape, options?: LinearOptions): LinearWeight;
 }
+
+export type LinearShape = readonly [outFeatures: number, inFeatures: number];

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { basename, join } from "node:path";
 import { ModelInvalidError } from "../errors.ts";
-import type { LinearWeight, NetworkWeights } from "./network-weights.ts";
+import type { LinearShape, LinearWeight, NetworkWeights } from "./network-weights.ts";
 import { readSafetensorsHeader } from "./safetensors.ts";
 import { type Component, readSingleFile } from "./single-file.ts";
 import { asMappable, type MappableTensor, type TensorLocation } from "./tensor-location.ts";
@@ -89,7 +89,7 @@ export class WeightSource implements NetworkWeights {
     return mappable;
   }
 
-  linear(name: string, shape: readonly [number, number]): LinearWeight {
+  linear(name: string, shape: LinearShape): LinearWeight {
     return { format: "float", weight: this.get(name, shape) };
   }
 
