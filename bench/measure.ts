@@ -45,17 +45,17 @@ export async function runCommand(
 
 /** The largest resident memory that a process and its children had together, sampled every 20 ms (Linux only). */
 export class PeakMemory {
-  private readonly timer: NodeJS.Timeout;
-  private peakKb = 0;
+  readonly #timer: NodeJS.Timeout;
+  #peakKb = 0;
 
   constructor(child: ChildProcess) {
-    this.timer = setInterval(() => (this.peakKb = Math.max(this.peakKb, treeKb(child.pid!))), 20);
+    this.#timer = setInterval(() => (this.#peakKb = Math.max(this.#peakKb, treeKb(child.pid!))), 20);
   }
 
   /** Megabytes; NaN where /proc does not tell. */
   stop(): number {
-    clearInterval(this.timer);
-    return this.peakKb === 0 ? Number.NaN : this.peakKb / 1024;
+    clearInterval(this.#timer);
+    return this.#peakKb === 0 ? Number.NaN : this.#peakKb / 1024;
   }
 }
 

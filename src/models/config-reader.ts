@@ -4,13 +4,13 @@ import { basename, dirname, join } from "node:path";
 import { ModelInvalidError } from "../errors.ts";
 
 export class ConfigReader {
-  private readonly values: Readonly<Record<string, unknown>>;
+  readonly #values: Readonly<Record<string, unknown>>;
   /** "transformer/config.json" */
-  private readonly label: string;
+  readonly #label: string;
 
   constructor(values: Readonly<Record<string, unknown>>, label: string) {
-    this.values = values;
-    this.label = label;
+    this.#values = values;
+    this.#label = label;
   }
 
   /** @throws ModelInvalidError when the file is missing or is not a JSON object. */
@@ -41,12 +41,12 @@ export class ConfigReader {
   }
 
   has(field: string): boolean {
-    return Object.hasOwn(this.values, field);
+    return Object.hasOwn(this.#values, field);
   }
 
   /** A whole number of at least `min` (default 1). */
   int(field: string, options: { default?: number; min?: number } = {}): number {
-    const value = this.values[field] ?? options.default;
+    const value = this.#values[field] ?? options.default;
     const min = options.min ?? 1;
     if (!Number.isInteger(value) || (value as number) < min || (value as number) > 1e6) {
       this.refuse(field, `a whole number of at least ${min}`);
@@ -56,26 +56,26 @@ export class ConfigReader {
 
   /** A finite number. */
   number(field: string, fallback?: number): number {
-    const value = this.values[field] ?? fallback;
+    const value = this.#values[field] ?? fallback;
     if (typeof value !== "number" || !Number.isFinite(value)) this.refuse(field, "a number");
     return value as number;
   }
 
   string(field: string): string {
-    const value = this.values[field];
+    const value = this.#values[field];
     if (typeof value !== "string") this.refuse(field, "a text");
     return value as string;
   }
 
   bool(field: string, fallback?: boolean): boolean {
-    const value = this.values[field] ?? fallback;
+    const value = this.#values[field] ?? fallback;
     if (typeof value !== "boolean") this.refuse(field, "true or false");
     return value as boolean;
   }
 
   /** A list of whole numbers of at least 1. */
   ints(field: string, fallback?: readonly number[]): readonly number[] {
-    const value = this.values[field] ?? fallback;
+    const value = this.#values[field] ?? fallback;
     if (!Array.isArray(value) || value.length === 0 || !value.every((n) => Number.isInteger(n) && n > 0 && n <= 1e6)) {
       this.refuse(field, "a list of whole numbers");
     }
@@ -88,7 +88,7 @@ export class ConfigReader {
     known: T,
     fallback?: T[number],
   ): T[number] {
-    const value = this.values[field] ?? fallback;
+    const value = this.#values[field] ?? fallback;
     if (!(known as readonly unknown[]).includes(value)) {
       this.refuse(field, `one of ${known.map((k) => JSON.stringify(k)).join(", ")}`);
     }
@@ -98,7 +98,7 @@ export class ConfigReader {
   /** @throws ModelInvalidError naming the field and what Easel can honour there. */
   refuse(field: string, expected: string): never {
     throw new ModelInvalidError(
-      `The model's ${this.label} has "${field}": ${JSON.stringify(this.values[field])}, but Easel needs ${expected}.`,
+      `The model's ${this.#label} has "${field}": ${JSON.stringify(this.#values[field])}, but Easel needs ${expected}.`,
     );
   }
 }

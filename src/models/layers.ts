@@ -5,23 +5,23 @@ import type { NetworkWeights } from "../weights/network-weights.ts";
 /** The weights under a prefix, entering one graph. */
 export class WeightScope {
   readonly graph: GraphBuilder;
-  private readonly source: NetworkWeights;
-  private readonly prefix: string;
+  readonly #source: NetworkWeights;
+  readonly #prefix: string;
 
   constructor(graph: GraphBuilder, source: NetworkWeights, prefix = "") {
     this.graph = graph;
-    this.source = source;
-    this.prefix = prefix;
+    this.#source = source;
+    this.#prefix = prefix;
   }
 
   /** The scope of a child module. */
   at(name: string | number): WeightScope {
-    return new WeightScope(this.graph, this.source, `${this.prefix}${name}.`);
+    return new WeightScope(this.graph, this.#source, `${this.#prefix}${name}.`);
   }
 
   /** @throws ModelInvalidError when the tensor is missing or has another shape. */
   weight(name: string, shape: readonly number[]): Value {
-    return this.graph.weight(this.source.get(this.prefix + name, shape));
+    return this.graph.weight(this.#source.get(this.#prefix + name, shape));
   }
 
   /** torch.nn.Linear, in the format of the weights and with their adapters: x [..., in] → [..., out] */
@@ -29,7 +29,7 @@ export class WeightScope {
     const g = this.graph;
     const inFeatures = x.dims.at(-1) as number;
     const bias = options.bias ? this.weight("bias", [outFeatures]) : undefined;
-    const stored = this.source.linear(`${this.prefix}weight`, [outFeatures, inFeatures], options);
+    const stored = this.#source.linear(`${this.#prefix}weight`, [outFeatures, inFeatures], options);
     let y =
       stored.format === "float"
         ? g.linear(x, g.weight(stored.weight), bias)
@@ -42,7 +42,7 @@ export class WeightScope {
   }
 
   has(name: string): boolean {
-    return this.source.has(this.prefix + name);
+    return this.#source.has(this.#prefix + name);
   }
 }
 

@@ -37,46 +37,46 @@ export interface OnnxGraph {
 const onnxRuntimeDomain = "com.microsoft";
 
 export class GraphBuilder {
-  private readonly graphName: string;
-  private readonly nodes: NodeProto[] = [];
-  private readonly initializers: TensorProto[] = [];
-  private readonly inputs: ValueInfo[] = [];
-  private readonly outputs: ValueInfo[] = [];
-  private readonly weights = new Map<string, Value>();
-  private readonly quantized = new Map<string, { values: Value; scale: Value }>();
-  private externalDataDir: string | undefined;
-  private nextId = 0;
+  readonly #graphName: string;
+  readonly #nodes: NodeProto[] = [];
+  readonly #initializers: TensorProto[] = [];
+  readonly #inputs: ValueInfo[] = [];
+  readonly #outputs: ValueInfo[] = [];
+  readonly #weights = new Map<string, Value>();
+  readonly #quantized = new Map<string, { values: Value; scale: Value }>();
+  #externalDataDir: string | undefined;
+  #nextId = 0;
 
   constructor(graphName: string) {
-    this.graphName = graphName;
+    this.#graphName = graphName;
   }
 
   // --- what goes in and out ---------------------------------------------------------------------------------------
 
   input(name: string, dtype: DType, dims: readonly Dim[]): Value {
     const value = { name, dtype, dims };
-    this.inputs.push(value);
+    this.#inputs.push(value);
     return value;
   }
 
   output(name: string, value: Value): void {
-    this.nodes.push({ opType: "Identity", domain: "", inputs: [value.name], outputs: [name], attributes: {} });
-    this.outputs.push({ ...value, name });
+    this.#nodes.push({ opType: "Identity", domain: "", inputs: [value.name], outputs: [name], attributes: {} });
+    this.#outputs.push({ ...value, name });
   }
 
   /** A weight from a file, floats as float32 and integers as they are. Asking twice gives the same value. */
   weight(tensor: ExternalTensor): Value {
-    const known = this.weights.get(tensor.name);
+    const known = this.#weights.get(tensor.name);
     if (known !== undefined) return known;
     const dir = dirname(tensor.file);
-    this.externalDataDir ??= dir;
-    if (dir !== this.externalDataDir) throw new Error(`one graph's weights lie in two folders: ${tensor.name}`);
+    this.#externalDataDir ??= dir;
+    if (dir !== this.#externalDataDir) throw new Error(`one graph's weights lie in two folders: ${tensor.name}`);
     const data = { location: basename(tensor.file), offset: tensor.offset, length: tensor.length };
-    this.initializers.push({ name: tensor.name, dtype: tensor.dtype, dims: tensor.shape, data });
+    this.#initializers.push({ name: tensor.name, dtype: tensor.dtype, dims: tensor.shape, data });
     const stored: Value = { name: tensor.name, dtype: tensor.dtype, dims: tensor.shape };
     const isShortFloat = tensor.dtype === "float16" || tensor.dtype === "bfloat16";
-    const value = isShortFloat ? this.node("Cast", [stored], "float32", stored.dims, { to: int(1) }) : stored;
-    this.weights.set(tensor.name, value);
+    const value = isShortFloat ? this.#node("Cast", [stored], "float32", stored.dims, { to: int(1) }) : stored;
+    this.#weights.set(tensor.name, value);
     return value;
   }
 
@@ -85,38 +85,42 @@ export class GraphBuilder {
     const size = dims.reduce((n, dim) => n * dim, 1);
     if (size !== data.length)
       throw new Error(`a constant of shape [${dims.join(", ")}] needs ${size} values, not ${data.length}`);
-    const value: Value = { name: this.fresh("const"), dtype: data instanceof Float32Array ? "float32" : "int64", dims };
+    const value: Value = {
+      name: this.#fresh("const"),
+      dtype: data instanceof Float32Array ? "float32" : "int64",
+      dims,
+    };
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-    this.initializers.push({ ...value, dims, data: bytes });
+    this.#initializers.push({ ...value, dims, data: bytes });
     return value;
   }
 
   build(): OnnxGraph {
     const model: ModelProto = {
-      graphName: this.graphName,
+      graphName: this.#graphName,
       opsets: { "": 21, [onnxRuntimeDomain]: 1 },
-      nodes: this.nodes,
-      initializers: this.initializers,
-      inputs: this.inputs,
-      outputs: this.outputs,
+      nodes: this.#nodes,
+      initializers: this.#initializers,
+      inputs: this.#inputs,
+      outputs: this.#outputs,
     };
-    return { model: encodeModel(model), externalDataDir: this.externalDataDir };
+    return { model: encodeModel(model), externalDataDir: this.#externalDataDir };
   }
 
   // --- arithmetic ---------------------------------------------------------------------------------------------------
 
   /** a + b, broadcasting as NumPy does. */
   add(a: Value, b: Value | number): Value {
-    return this.binary("Add", a, b);
+    return this.#binary("Add", a, b);
   }
 
   /** a · b, broadcasting as NumPy does. */
   mul(a: Value, b: Value | number): Value {
-    return this.binary("Mul", a, b);
+    return this.#binary("Mul", a, b);
   }
 
   sigmoid(x: Value): Value {
-    return this.node("Sigmoid", [x], x.dtype, x.dims);
+    return this.#node("Sigmoid", [x], x.dtype, x.dims);
   }
 
   /** x · sigmoid(x) */
@@ -131,19 +135,19 @@ export class GraphBuilder {
 
   /** GELU (Hendrycks & Gimpel 2016), exact or by its tanh approximation. */
   gelu(x: Value, approximate: "none" | "tanh"): Value {
-    return this.node("Gelu", [x], x.dtype, x.dims, { approximate: { kind: "string", value: approximate } });
+    return this.#node("Gelu", [x], x.dtype, x.dims, { approximate: { kind: "string", value: approximate } });
   }
 
   relu(x: Value): Value {
-    return this.node("Relu", [x], x.dtype, x.dims);
+    return this.#node("Relu", [x], x.dtype, x.dims);
   }
 
   /** x Wᵀ + b, as torch.nn.Linear: x [..., in], weight [out, in], bias [out] → [..., out] */
   linear(x: Value, weight: Value, bias?: Value): Value {
     const [outFeatures, inFeatures] = weight.dims;
-    this.expectDim(x, -1, inFeatures!, "linear");
+    this.#expectDim(x, -1, inFeatures!, "linear");
     const transposed = this.transpose(weight, [1, 0]);
-    const product = this.node("MatMul", [x, transposed], x.dtype, [...x.dims.slice(0, -1), outFeatures!]);
+    const product = this.#node("MatMul", [x, transposed], x.dtype, [...x.dims.slice(0, -1), outFeatures!]);
     return bias === undefined ? product : this.add(product, bias);
   }
 
@@ -153,13 +157,13 @@ export class GraphBuilder {
    */
   linearInt8(x: Value, weight: Value, weightScale: Value, bias?: Value): Value {
     const [inFeatures, outFeatures] = weight.dims;
-    this.expectDim(x, -1, inFeatures!, "linearInt8");
-    const { values, scale } = this.quantizeTokens(x);
+    this.#expectDim(x, -1, inFeatures!, "linearInt8");
+    const { values, scale } = this.#quantizeTokens(x);
     const one = this.constant(new Float32Array([1]), []);
-    const zeroPoint = this.uint8Constant(128);
+    const zeroPoint = this.#uint8Constant(128);
     const dims = [...x.dims.slice(0, -1), outFeatures!];
     const inputs = [values, weight, one, weightScale, zeroPoint];
-    const product = this.node("MatMulIntegerToFloat", inputs, "float32", dims, {}, onnxRuntimeDomain);
+    const product = this.#node("MatMulIntegerToFloat", inputs, "float32", dims, {}, onnxRuntimeDomain);
     const scaled = this.mul(product, scale);
     return bias === undefined ? scaled : this.add(scaled, bias);
   }
@@ -168,15 +172,15 @@ export class GraphBuilder {
 
   /** Layer norm over the last axis (Ba et al. 2016); without weights, the plain normalization. */
   layerNorm(x: Value, epsilon: number, weight?: Value, bias?: Value): Value {
-    const width = this.staticDim(x, -1);
+    const width = this.#staticDim(x, -1);
     const scale = weight ?? this.constant(new Float32Array(width).fill(1), [width]);
     const inputs = bias === undefined ? [x, scale] : [x, scale, bias];
-    return this.node("LayerNormalization", inputs, x.dtype, x.dims, { axis: int(-1), epsilon: float(epsilon) });
+    return this.#node("LayerNormalization", inputs, x.dtype, x.dims, { axis: int(-1), epsilon: float(epsilon) });
   }
 
   /** x / rms(x) · weight over the last axis (Zhang & Sennrich 2019). */
   rmsNorm(x: Value, weight: Value, epsilon: number): Value {
-    return this.node("SimplifiedLayerNormalization", [x, weight], x.dtype, x.dims, {
+    return this.#node("SimplifiedLayerNormalization", [x, weight], x.dtype, x.dims, {
       axis: int(-1),
       epsilon: float(epsilon),
       stash_type: int(1),
@@ -185,11 +189,11 @@ export class GraphBuilder {
 
   /** Group norm (Wu & He 2018): x [B, C, H, W], weight and bias [C] */
   groupNorm(x: Value, groups: number, epsilon: number, weight: Value, bias: Value): Value {
-    const channels = this.staticDim(x, 1);
+    const channels = this.#staticDim(x, 1);
     const grouped = this.reshape(x, [0, groups, -1], [x.dims[0]!, groups, "group_elements"]);
     const ones = this.constant(new Float32Array(groups).fill(1), [groups]);
     const zeros = this.constant(new Float32Array(groups), [groups]);
-    const normalized = this.node("InstanceNormalization", [grouped, ones, zeros], x.dtype, grouped.dims, {
+    const normalized = this.#node("InstanceNormalization", [grouped, ones, zeros], x.dtype, grouped.dims, {
       epsilon: float(epsilon),
     });
     const restored = this.reshapeLike(normalized, x);
@@ -213,12 +217,12 @@ export class GraphBuilder {
     options: { stride?: number; pads?: readonly [number, number, number, number] } = {},
   ): Value {
     const [outChannels, inChannels, kernelHeight, kernelWidth] = weight.dims as number[];
-    this.expectDim(x, 1, inChannels!, "conv2d");
+    this.#expectDim(x, 1, inChannels!, "conv2d");
     const stride = options.stride ?? 1;
     const pads = options.pads ?? [0, 0, 0, 0];
     const height = convolvedDim(x.dims[2]!, kernelHeight!, stride, pads[0] + pads[2]);
     const width = convolvedDim(x.dims[3]!, kernelWidth!, stride, pads[1] + pads[3]);
-    return this.node("Conv", [x, weight, bias], x.dtype, [x.dims[0]!, outChannels!, height, width], {
+    return this.#node("Conv", [x, weight, bias], x.dtype, [x.dims[0]!, outChannels!, height, width], {
       kernel_shape: ints([kernelHeight!, kernelWidth!]),
       strides: ints([stride, stride]),
       pads: ints(pads),
@@ -229,8 +233,8 @@ export class GraphBuilder {
   upsampleNearest2x(x: Value): Value {
     const scales = this.constant(new Float32Array([1, 1, 2, 2]), [4]);
     const dims = [x.dims[0]!, x.dims[1]!, scaledDim(x.dims[2]!, 2), scaledDim(x.dims[3]!, 2)];
-    const output = { name: this.fresh("Resize"), dtype: x.dtype, dims };
-    this.nodes.push({
+    const output = { name: this.#fresh("Resize"), dtype: x.dtype, dims };
+    this.#nodes.push({
       opType: "Resize",
       domain: "",
       inputs: [x.name, "", scales.name],
@@ -256,10 +260,10 @@ export class GraphBuilder {
     v: Value,
     options: { heads: number; scale?: number; bias?: Value; causal?: boolean },
   ): Value {
-    const output = { name: this.fresh("MultiHeadAttention"), dtype: q.dtype, dims: q.dims };
+    const output = { name: this.#fresh("MultiHeadAttention"), dtype: q.dtype, dims: q.dims };
     const inputs = [q.name, k.name, v.name];
     if (options.bias !== undefined) inputs.push("", "", options.bias.name);
-    this.nodes.push({
+    this.#nodes.push({
       opType: "MultiHeadAttention",
       domain: onnxRuntimeDomain,
       inputs,
@@ -279,7 +283,7 @@ export class GraphBuilder {
    */
   rotaryEmbedding(x: Value, cos: Value, sin: Value, heads: number): Value {
     const firstPosition = this.constant(new BigInt64Array([0n]), [1]);
-    return this.node(
+    return this.#node(
       "RotaryEmbedding",
       [x, firstPosition, cos, sin],
       x.dtype,
@@ -294,17 +298,17 @@ export class GraphBuilder {
   /** A reshape; in `shape`, 0 keeps the dimension at that place and −1 takes what is left. `dims` is what comes out. */
   reshape(x: Value, shape: readonly number[], dims: readonly Dim[]): Value {
     const target = this.constant(BigInt64Array.from(shape, BigInt), [shape.length]);
-    return this.node("Reshape", [x, target], x.dtype, dims);
+    return this.#node("Reshape", [x, target], x.dtype, dims);
   }
 
   /** x with the shape of `like`, whatever its sizes turn out to be. */
   reshapeLike(x: Value, like: Value): Value {
-    return this.node("Reshape", [x, this.node("Shape", [like], "int64", [like.dims.length])], x.dtype, like.dims);
+    return this.#node("Reshape", [x, this.#node("Shape", [like], "int64", [like.dims.length])], x.dtype, like.dims);
   }
 
   transpose(x: Value, permutation: readonly number[]): Value {
     const dims = permutation.map((axis) => x.dims[axis]!);
-    return this.node("Transpose", [x], x.dtype, dims, { perm: ints(permutation) });
+    return this.#node("Transpose", [x], x.dtype, dims, { perm: ints(permutation) });
   }
 
   concat(values: readonly Value[], axis: number): Value {
@@ -313,16 +317,16 @@ export class GraphBuilder {
     const sizes = values.map((value) => value.dims[at]!);
     const size = sizes.every((dim) => typeof dim === "number") ? sizes.reduce((a, b) => a + b, 0) : sizes.join("+");
     const dims = first!.dims.map((dim, i) => (i === at ? size : dim));
-    return this.node("Concat", values, first!.dtype, dims, { axis: int(at) });
+    return this.#node("Concat", values, first!.dtype, dims, { axis: int(at) });
   }
 
   /** `parts` equal pieces along the last axis. */
   chunk(x: Value, parts: number): Value[] {
-    const width = this.staticDim(x, -1) / parts;
+    const width = this.#staticDim(x, -1) / parts;
     const outputs = Array.from({ length: parts }, (): Value => {
-      return { name: this.fresh("Split"), dtype: x.dtype, dims: [...x.dims.slice(0, -1), width] };
+      return { name: this.#fresh("Split"), dtype: x.dtype, dims: [...x.dims.slice(0, -1), width] };
     });
-    this.nodes.push({
+    this.#nodes.push({
       opType: "Split",
       domain: "",
       inputs: [x.name],
@@ -337,17 +341,17 @@ export class GraphBuilder {
     const zero = this.constant(new BigInt64Array([0n]), [1]);
     const end = this.constant(new BigInt64Array([BigInt("0x7fffffffffffffff")]), [1]);
     const axis = this.constant(new BigInt64Array([1n]), [1]);
-    const cut = this.node("Shape", [first], "int64", [1], { start: int(1), end: int(2) });
+    const cut = this.#node("Shape", [first], "int64", [1], { start: int(1), end: int(2) });
     const [batch, , width] = x.dims;
     return [
-      this.node("Slice", [x, zero, cut, axis], x.dtype, [batch!, first.dims[1]!, width!]),
-      this.node("Slice", [x, cut, end, axis], x.dtype, [batch!, restDim, width!]),
+      this.#node("Slice", [x, zero, cut, axis], x.dtype, [batch!, first.dims[1]!, width!]),
+      this.#node("Slice", [x, cut, end, axis], x.dtype, [batch!, restDim, width!]),
     ];
   }
 
   /** Rows of a table: table [N, C], indices [...] → [..., C] */
   gather(table: Value, indices: Value): Value {
-    return this.node("Gather", [table, indices], table.dtype, [...indices.dims, ...table.dims.slice(1)], {
+    return this.#node("Gather", [table, indices], table.dtype, [...indices.dims, ...table.dims.slice(1)], {
       axis: int(0),
     });
   }
@@ -355,35 +359,35 @@ export class GraphBuilder {
   // --- inside ----------------------------------------------------------------------------------------------------------
 
   /** x [..., C] as uint8 around 128, and each token's scale [..., 1]: x ≈ (values − 128) · scale. Once for each x. */
-  private quantizeTokens(x: Value): { values: Value; scale: Value } {
-    const known = this.quantized.get(x.name);
+  #quantizeTokens(x: Value): { values: Value; scale: Value } {
+    const known = this.#quantized.get(x.name);
     if (known !== undefined) return known;
     const lastAxis = this.constant(new BigInt64Array([-1n]), [1]);
     const perToken = [...x.dims.slice(0, -1), 1];
-    const largest = this.node("ReduceMax", [this.node("Abs", [x], x.dtype, x.dims), lastAxis], x.dtype, perToken);
+    const largest = this.#node("ReduceMax", [this.#node("Abs", [x], x.dtype, x.dims), lastAxis], x.dtype, perToken);
     // A token of zeros keeps a scale above zero, so that nothing is divided by it.
     const floor = this.constant(new Float32Array([1e-12]), []);
-    const scale = this.mul(this.node("Max", [largest, floor], x.dtype, perToken), 1 / 127);
-    const relative = this.node("Div", [x, scale], x.dtype, x.dims);
+    const scale = this.mul(this.#node("Max", [largest, floor], x.dtype, perToken), 1 / 127);
+    const relative = this.#node("Div", [x, scale], x.dtype, x.dims);
     const one = this.constant(new Float32Array([1]), []);
-    const values = this.node("QuantizeLinear", [relative, one, this.uint8Constant(128)], "uint8", x.dims);
+    const values = this.#node("QuantizeLinear", [relative, one, this.#uint8Constant(128)], "uint8", x.dims);
     const result = { values, scale };
-    this.quantized.set(x.name, result);
+    this.#quantized.set(x.name, result);
     return result;
   }
 
-  private uint8Constant(value: number): Value {
-    const name = this.fresh("const");
-    this.initializers.push({ name, dtype: "uint8", dims: [], data: new Uint8Array([value]) });
+  #uint8Constant(value: number): Value {
+    const name = this.#fresh("const");
+    this.#initializers.push({ name, dtype: "uint8", dims: [], data: new Uint8Array([value]) });
     return { name, dtype: "uint8", dims: [] };
   }
 
-  private binary(opType: "Add" | "Mul", a: Value, b: Value | number): Value {
+  #binary(opType: "Add" | "Mul", a: Value, b: Value | number): Value {
     const right = typeof b === "number" ? this.constant(new Float32Array([b]), []) : b;
-    return this.node(opType, [a, right], a.dtype, broadcast(a, right, opType));
+    return this.#node(opType, [a, right], a.dtype, broadcast(a, right, opType));
   }
 
-  private node(
+  #node(
     opType: string,
     inputs: readonly Value[],
     dtype: DType,
@@ -391,25 +395,25 @@ export class GraphBuilder {
     attributes: Readonly<Record<string, AttributeValue>> = {},
     domain = "",
   ): Value {
-    const name = this.fresh(opType);
-    this.nodes.push({ opType, domain, inputs: inputs.map((value) => value.name), outputs: [name], attributes });
+    const name = this.#fresh(opType);
+    this.#nodes.push({ opType, domain, inputs: inputs.map((value) => value.name), outputs: [name], attributes });
     return { name, dtype, dims };
   }
 
-  private fresh(kind: string): string {
-    return `${kind}_${this.nextId++}`;
+  #fresh(kind: string): string {
+    return `${kind}_${this.#nextId++}`;
   }
 
-  private staticDim(x: Value, axis: number): number {
+  #staticDim(x: Value, axis: number): number {
     const dim = x.dims.at(axis);
     if (typeof dim !== "number") throw new Error(`${x.name} needs a fixed size on axis ${axis}, not ${dim}`);
     return dim;
   }
 
-  private expectDim(x: Value, axis: number, expected: Dim, what: string): void {
+  #expectDim(x: Value, axis: number, expected: Dim, what: string): void {
     const dim = x.dims.at(axis);
     if (dim !== expected)
-      throw new Error(`${what} in ${this.graphName} expects ${expected} on axis ${axis}, not ${dim}`);
+      throw new Error(`${what} in ${this.#graphName} expects ${expected} on axis ${axis}, not ${dim}`);
   }
 }
 

@@ -161,19 +161,19 @@ function writeValueInfo(m: ProtoWriter, value: ValueInfo): void {
 
 /** Protobuf's wire format: varints, fixed 32-bit floats and length-delimited fields. */
 class ProtoWriter {
-  private readonly chunks: Uint8Array[] = [];
-  private size = 0;
+  readonly #chunks: Uint8Array[] = [];
+  #size = 0;
 
   int(field: number, value: number): void {
-    this.varint(BigInt(field) << 3n);
-    this.varint(BigInt.asUintN(64, BigInt(value)));
+    this.#varint(BigInt(field) << 3n);
+    this.#varint(BigInt.asUintN(64, BigInt(value)));
   }
 
   float(field: number, value: number): void {
-    this.varint((BigInt(field) << 3n) | 5n);
+    this.#varint((BigInt(field) << 3n) | 5n);
     const bytes = new Uint8Array(4);
     new DataView(bytes.buffer).setFloat32(0, value, true);
-    this.push(bytes);
+    this.#push(bytes);
   }
 
   string(field: number, value: string): void {
@@ -181,41 +181,41 @@ class ProtoWriter {
   }
 
   blob(field: number, bytes: Uint8Array): void {
-    this.varint((BigInt(field) << 3n) | 2n);
-    this.varint(BigInt(bytes.length));
-    this.push(bytes);
+    this.#varint((BigInt(field) << 3n) | 2n);
+    this.#varint(BigInt(bytes.length));
+    this.#push(bytes);
   }
 
   message(field: number, write: (m: ProtoWriter) => void): void {
     const inner = new ProtoWriter();
     write(inner);
-    this.varint((BigInt(field) << 3n) | 2n);
-    this.varint(BigInt(inner.size));
-    for (const chunk of inner.chunks) this.push(chunk);
+    this.#varint((BigInt(field) << 3n) | 2n);
+    this.#varint(BigInt(inner.#size));
+    for (const chunk of inner.#chunks) this.#push(chunk);
   }
 
   bytes(): Uint8Array {
-    const out = new Uint8Array(this.size);
+    const out = new Uint8Array(this.#size);
     let at = 0;
-    for (const chunk of this.chunks) {
+    for (const chunk of this.#chunks) {
       out.set(chunk, at);
       at += chunk.length;
     }
     return out;
   }
 
-  private varint(value: bigint): void {
+  #varint(value: bigint): void {
     const bytes: number[] = [];
     do {
       const low = Number(value & 0x7fn);
       value >>= 7n;
       bytes.push(value > 0n ? low | 0x80 : low);
     } while (value > 0n);
-    this.push(Uint8Array.from(bytes));
+    this.#push(Uint8Array.from(bytes));
   }
 
-  private push(bytes: Uint8Array): void {
-    this.chunks.push(bytes);
-    this.size += bytes.length;
+  #push(bytes: Uint8Array): void {
+    this.#chunks.push(bytes);
+    this.#size += bytes.length;
   }
 }

@@ -17,10 +17,10 @@ export interface SessionOptions {
 }
 
 export class Session {
-  private readonly session: ort.InferenceSession;
+  readonly #session: ort.InferenceSession;
 
   private constructor(session: ort.InferenceSession) {
-    this.session = session;
+    this.#session = session;
   }
 
   /** @throws ModelInvalidError when ONNX Runtime refuses the graph or cannot read its weights. */
@@ -50,7 +50,7 @@ export class Session {
     }
     let results: ort.InferenceSession.OnnxValueMapType;
     try {
-      results = await this.session.run(feeds);
+      results = await this.#session.run(feeds);
     } catch (cause) {
       throw new EaselError("internal", `The network failed while it ran: ${reason(cause)}.`, { cause });
     }
@@ -63,7 +63,7 @@ export class Session {
 
   /** Gives the network's memory back. */
   async dispose(): Promise<void> {
-    await this.session.release();
+    await this.#session.release();
   }
 }
 

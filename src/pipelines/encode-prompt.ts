@@ -25,13 +25,25 @@ export interface EncodedPrompt {
   notices: string[];
 }
 
-export class PromptEncoder {
-  private readonly clip: { tokenizer: ClipTokenizer; config: ClipTextConfig; session: Session };
-  private readonly t5: { tokenizer: T5Tokenizer; config: T5Config; session: Session };
+interface Clip {
+  tokenizer: ClipTokenizer;
+  config: ClipTextConfig;
+  session: Session;
+}
 
-  private constructor(clip: PromptEncoder["clip"], t5: PromptEncoder["t5"]) {
-    this.clip = clip;
-    this.t5 = t5;
+interface T5 {
+  tokenizer: T5Tokenizer;
+  config: T5Config;
+  session: Session;
+}
+
+export class PromptEncoder {
+  readonly #clip: Clip;
+  readonly #t5: T5;
+
+  private constructor(clip: Clip, t5: T5) {
+    this.#clip = clip;
+    this.#t5 = t5;
   }
 
   /** @throws ModelInvalidError, WeightsInvalidError when a tokenizer or a text encoder cannot be used. */
@@ -62,8 +74,8 @@ export class PromptEncoder {
   }
 
   async encode(prompt: string, maxSequenceLength: number): Promise<EncodedPrompt> {
-    const { pooledPromptEmbeds, truncated: clipTruncated, length } = await this.encodeClip(prompt);
-    const { promptEmbeds, tokens, truncated: t5Truncated } = await this.encodeT5(prompt, maxSequenceLength);
+    const { pooledPromptEmbeds, truncated: clipTruncated, length } = await this.#encodeClip(prompt);
+    const { promptEmbeds, tokens, truncated: t5Truncated } = await this.#encodeT5(prompt, maxSequenceLength);
     const notices: string[] = [];
     if (t5Truncated) {
       notices.push(`The prompt is longer than the ${maxSequenceLength} tokens that are read; its end was ignored.`);
@@ -76,11 +88,11 @@ export class PromptEncoder {
   }
 
   async dispose(): Promise<void> {
-    await Promise.all([this.clip.session.dispose(), this.t5.session.dispose()]);
+    await Promise.all([this.#clip.session.dispose(), this.#t5.session.dispose()]);
   }
 
-  private async encodeClip(prompt: string) {
-    const { tokenizer, config, session } = this.clip;
+  async #encodeClip(prompt: string) {
+    const { tokenizer, config, session } = this.#clip;
     const length = Math.min(tokenizer.modelMaxLength, config.maxPositionEmbeddings);
     const { ids, truncated } = tokenizer.encode(prompt, length);
     const { last_hidden_state: states } = await session.run({
@@ -92,8 +104,8 @@ export class PromptEncoder {
     return { pooledPromptEmbeds: { data: pooled, dims: [1, config.hiddenSize] }, truncated, length };
   }
 
-  private async encodeT5(prompt: string, maxSequenceLength: number) {
-    const { tokenizer, config, session } = this.t5;
+  async #encodeT5(prompt: string, maxSequenceLength: number) {
+    const { tokenizer, config, session } = this.#t5;
     const { ids, tokens, truncated } = tokenizer.encode(prompt, maxSequenceLength);
     const { last_hidden_state: promptEmbeds } = await session.run({
       input_ids: int64Tensor(ids, [1, maxSequenceLength]),

@@ -148,11 +148,11 @@ interface AdaptableNetworks {
 }
 
 export class FluxPipeline {
-  private readonly parts: PipelineParts;
-  private networks: AdaptableNetworks | undefined;
+  readonly #parts: PipelineParts;
+  #networks: AdaptableNetworks | undefined;
 
   private constructor(parts: PipelineParts) {
-    this.parts = parts;
+    this.#parts = parts;
   }
 
   /**
@@ -196,7 +196,7 @@ export class FluxPipeline {
       defaults: generationDefaults(card, fluxConfig),
       device,
     });
-    await pipeline.networksWith([]);
+    await pipeline.#networksWith([]);
     return pipeline;
   }
 
@@ -207,18 +207,18 @@ export class FluxPipeline {
    * @throws CancelledError between two steps, when `signal` aborts.
    */
   async generate(params: GenerationParams, options: GenerateOptions = {}): Promise<GenerationResult> {
-    const { scheduler, fluxConfig, codec, card, defaults } = this.parts;
+    const { scheduler, fluxConfig, codec, card, defaults } = this.#parts;
     const numInferenceSteps = params.numInferenceSteps ?? defaults.numInferenceSteps;
     const guidanceScale = params.guidanceScale ?? defaults.guidanceScale;
     const maxSequenceLength = params.maxSequenceLength ?? defaults.maxSequenceLength;
     const trueCfgScale = params.trueCfgScale ?? (params.negativePrompt === undefined ? 1 : defaultTrueCfgScale);
     const granularity = 2 * codec.pixelsPerLatent;
     const drawn = planDrawnSize(params, granularity, card.nativeSize);
-    const notices: string[] = this.settingsNotices(params, drawn);
+    const notices: string[] = this.#settingsNotices(params, drawn);
 
     // 1. Encode the prompt, and what to keep away from.
     await stopIfCancelled(options.signal);
-    const { promptEncoder, transformer } = await this.networksWith(params.loras ?? []);
+    const { promptEncoder, transformer } = await this.#networksWith(params.loras ?? []);
     const prompt = await promptEncoder.encode(params.prompt, maxSequenceLength);
     notices.push(...prompt.notices);
     const negative =
@@ -230,7 +230,7 @@ export class FluxPipeline {
     const height = 2 * (drawn.height / granularity); // latents
     const width = 2 * (drawn.width / granularity);
     const tokens = (height / 2) * (width / 2);
-    const rope = this.ropeInputs(maxSequenceLength, height / 2, width / 2);
+    const rope = this.#ropeInputs(maxSequenceLength, height / 2, width / 2);
     const guidance = fluxConfig.guidanceEmbeds
       ? { guidance: { data: timestepEmbedding(guidanceScale), dims: [1, timeEmbeddingDim] } }
       : {};
@@ -298,43 +298,43 @@ export class FluxPipeline {
       maxSequenceLength,
       promptTokens: prompt.tokens + (negative?.tokens ?? 0),
       imageTokens: tokens,
-      device: this.parts.device,
+      device: this.#parts.device,
     };
   }
 
   /** Gives the networks' memory back; the pipeline cannot be used afterwards. */
   async dispose(): Promise<void> {
-    await Promise.all([this.unloadNetworks(), this.parts.codec.dispose()]);
+    await Promise.all([this.#unloadNetworks(), this.#parts.codec.dispose()]);
   }
 
   /** The text encoders and the transformer with these LoRAs; those with others are unloaded first. */
-  private async networksWith(files: readonly LoraFile[]): Promise<AdaptableNetworks> {
+  async #networksWith(files: readonly LoraFile[]): Promise<AdaptableNetworks> {
     const loraKey = JSON.stringify(files);
-    if (this.networks?.loraKey === loraKey) return this.networks;
+    if (this.#networks?.loraKey === loraKey) return this.#networks;
     const loras = files.map(({ file, scale }) => ({ lora: openLora(file), scale }));
-    await this.unloadNetworks();
-    const { modelDir, loader, fluxConfig } = this.parts;
+    await this.#unloadNetworks();
+    const { modelDir, loader, fluxConfig } = this.#parts;
     const promptEncoder = await PromptEncoder.load(modelDir, loader, loras);
     const transformer = await loader.load("transformer", (weights) => fluxTransformer(fluxConfig, weights), { loras });
-    this.networks = { loraKey, promptEncoder, transformer };
-    return this.networks;
+    this.#networks = { loraKey, promptEncoder, transformer };
+    return this.#networks;
   }
 
-  private async unloadNetworks(): Promise<void> {
-    const { networks } = this;
-    this.networks = undefined;
+  async #unloadNetworks(): Promise<void> {
+    const networks = this.#networks;
+    this.#networks = undefined;
     await Promise.all([networks?.promptEncoder.dispose(), networks?.transformer.dispose()]);
   }
 
-  private ropeInputs(textLength: number, rows: number, columns: number): Record<string, HostTensor> {
-    const { axesDimsRope, attentionHeadDim } = this.parts.fluxConfig;
+  #ropeInputs(textLength: number, rows: number, columns: number): Record<string, HostTensor> {
+    const { axesDimsRope, attentionHeadDim } = this.#parts.fluxConfig;
     const ids = concatenate(textIds(textLength), imageIds(rows, columns)); // [T+I, 3]
     const { cos, sin } = ropeTable(ids, axesDimsRope);
     const dims = [ids.length / 3, attentionHeadDim / 2];
     return { pe_cos: { data: cos, dims }, pe_sin: { data: sin, dims } };
   }
 
-  private settingsNotices(params: GenerationParams, drawn: Size): string[] {
+  #settingsNotices(params: GenerationParams, drawn: Size): string[] {
     const notices: string[] = [];
     if (drawn.width !== params.width || drawn.height !== params.height) {
       const verb = drawn.width * drawn.height < params.width * params.height ? "enlarged" : "reduced";
@@ -344,7 +344,7 @@ export class FluxPipeline {
     }
     if (params.prompt.trim() === "")
       notices.push("The prompt is empty: the picture is whatever the model comes up with.");
-    if (params.guidanceScale !== undefined && !this.parts.fluxConfig.guidanceEmbeds) {
+    if (params.guidanceScale !== undefined && !this.#parts.fluxConfig.guidanceEmbeds) {
       notices.push("This model takes no guidance scale; it was ignored.");
     }
     if (params.trueCfgScale !== undefined && params.trueCfgScale > 1 && params.negativePrompt === undefined) {

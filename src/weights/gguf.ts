@@ -184,36 +184,36 @@ function skipValue(cursor: HeaderCursor, type: number, key: string, fail: Fail):
 class HeaderCursor {
   position = 0;
   readonly fileBytes: number;
-  private readonly fd: number;
-  private readonly fail: Fail;
-  private readonly window = Buffer.alloc(maxTextBytes + 1);
-  private windowStart = 0;
-  private windowBytes = 0;
+  readonly #fd: number;
+  readonly #fail: Fail;
+  readonly #window = Buffer.alloc(maxTextBytes + 1);
+  #windowStart = 0;
+  #windowBytes = 0;
 
   constructor(fd: number, fileBytes: number, fail: Fail) {
-    this.fd = fd;
+    this.#fd = fd;
     this.fileBytes = fileBytes;
-    this.fail = fail;
+    this.#fail = fail;
   }
 
   /** The next `length` bytes, at most as many as the window holds; valid until the next call. */
   take(length: number): Buffer {
     const start = this.position;
     this.skip(length);
-    if (start < this.windowStart || this.position > this.windowStart + this.windowBytes) {
-      this.windowStart = start;
-      this.windowBytes = Math.min(this.window.length, this.fileBytes - start);
-      const filled = readExactly(this.fd, start, this.window.subarray(0, this.windowBytes));
-      if (!filled) this.fail("it cannot be read to its end");
+    if (start < this.#windowStart || this.position > this.#windowStart + this.#windowBytes) {
+      this.#windowStart = start;
+      this.#windowBytes = Math.min(this.#window.length, this.fileBytes - start);
+      const filled = readExactly(this.#fd, start, this.#window.subarray(0, this.#windowBytes));
+      if (!filled) this.#fail("it cannot be read to its end");
     }
-    const at = start - this.windowStart;
-    return this.window.subarray(at, at + length);
+    const at = start - this.#windowStart;
+    return this.#window.subarray(at, at + length);
   }
 
   skip(length: number): void {
     this.position += length;
-    if (this.position > this.fileBytes) this.fail("its header is longer than the file (was the download cut off?)");
-    if (this.position > maxHeaderBytes) this.fail(`its header is longer than ${maxHeaderBytes / 1e6} MB`);
+    if (this.position > this.fileBytes) this.#fail("its header is longer than the file (was the download cut off?)");
+    if (this.position > maxHeaderBytes) this.#fail(`its header is longer than ${maxHeaderBytes / 1e6} MB`);
   }
 
   uint32(): number {
@@ -222,7 +222,7 @@ class HeaderCursor {
 
   uint64(what: string): number {
     const value = this.take(8).readBigUInt64LE();
-    if (value > BigInt(Number.MAX_SAFE_INTEGER)) this.fail(`${what} is ${value}`);
+    if (value > BigInt(Number.MAX_SAFE_INTEGER)) this.#fail(`${what} is ${value}`);
     return Number(value);
   }
 
@@ -230,14 +230,14 @@ class HeaderCursor {
   count(what: string, leastBytes: number): number {
     const value = this.uint64(`its number of ${what}`);
     if (value * leastBytes > this.fileBytes - this.position) {
-      this.fail(`it claims ${value} ${what}, more than the file has room for`);
+      this.#fail(`it claims ${value} ${what}, more than the file has room for`);
     }
     return value;
   }
 
   text(what: string): string {
     const length = this.uint64(`the length of ${what}`);
-    if (length > maxTextBytes) this.fail(`${what} is ${length} bytes long`);
+    if (length > maxTextBytes) this.#fail(`${what} is ${length} bytes long`);
     return this.take(length).toString("utf8");
   }
 }

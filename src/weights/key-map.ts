@@ -162,21 +162,21 @@ export const t5GgufRules: readonly KeyRule[] = [
 
 /** Looks names up in a table. */
 export class KeyMap {
-  private readonly exact = new Map<string, readonly Target[]>();
-  private readonly numbered: { pattern: RegExp; to: readonly Target[] }[] = [];
+  readonly #exact = new Map<string, readonly Target[]>();
+  readonly #numbered: { pattern: RegExp; to: readonly Target[] }[] = [];
 
   constructor(rules: readonly KeyRule[]) {
     for (const { from, to } of rules) {
-      if (!from.includes("*")) this.exact.set(from, to);
-      else this.numbered.push({ pattern: new RegExp(`^${from.split("*").map(escape).join("(\\d+)")}$`), to });
+      if (!from.includes("*")) this.#exact.set(from, to);
+      else this.#numbered.push({ pattern: new RegExp(`^${from.split("*").map(escape).join("(\\d+)")}$`), to });
     }
   }
 
   /** What a module is in diffusers: several modules where it is fused, none when the table does not know it. */
   module(name: string): Target[] {
-    const exact = this.exact.get(name);
+    const exact = this.#exact.get(name);
     if (exact !== undefined) return [...exact];
-    for (const { pattern, to } of this.numbered) {
+    for (const { pattern, to } of this.#numbered) {
       const numbers = pattern.exec(name)?.slice(1);
       if (numbers === undefined) continue;
       return to.map((target) => {

@@ -35,21 +35,21 @@ export interface ScaledLora {
 export class Lora {
   /** The file's name, for messages. */
   readonly label: string;
-  private readonly changes: ReadonlyMap<LoraComponent, ReadonlyMap<string, readonly LowRankFactors[]>>;
+  readonly #changes: ReadonlyMap<LoraComponent, ReadonlyMap<string, readonly LowRankFactors[]>>;
 
   constructor(label: string, changes: ReadonlyMap<LoraComponent, ReadonlyMap<string, readonly LowRankFactors[]>>) {
     this.label = label;
-    this.changes = changes;
+    this.#changes = changes;
   }
 
   /** The tensors of `component` that it changes. */
   tensorNames(component: LoraComponent): string[] {
-    return [...(this.changes.get(component)?.keys() ?? [])];
+    return [...(this.#changes.get(component)?.keys() ?? [])];
   }
 
   /** What it adds to one tensor: usually nothing or one product. */
   factors(component: LoraComponent, tensorName: string): readonly LowRankFactors[] {
-    return this.changes.get(component)?.get(withoutTextModel(tensorName)) ?? [];
+    return this.#changes.get(component)?.get(withoutTextModel(tensorName)) ?? [];
   }
 
   /**

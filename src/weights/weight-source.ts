@@ -8,12 +8,12 @@ import { type Component, readSingleFile } from "./single-file.ts";
 import { asMappable, type MappableTensor, type TensorLocation } from "./tensor-location.ts";
 
 export class WeightSource implements NetworkWeights {
-  private readonly tensors: ReadonlyMap<string, TensorLocation>;
-  private readonly label: string;
+  readonly #tensors: ReadonlyMap<string, TensorLocation>;
+  readonly #label: string;
 
   constructor(tensors: ReadonlyMap<string, TensorLocation>, label: string) {
-    this.tensors = tensors;
-    this.label = label;
+    this.#tensors = tensors;
+    this.#label = label;
   }
 
   /**
@@ -49,27 +49,27 @@ export class WeightSource implements NetworkWeights {
   }
 
   has(name: string): boolean {
-    return this.tensors.has(name);
+    return this.#tensors.has(name);
   }
 
   /** Every tensor's name, as diffusers has it. */
   names(): string[] {
-    return [...this.tensors.keys()];
+    return [...this.#tensors.keys()];
   }
 
   /** The files that the tensors lie in, absolute and sorted. */
   files(): string[] {
-    return [...new Set([...this.tensors.values()].map(({ file }) => file))].sort();
+    return [...new Set([...this.#tensors.values()].map(({ file }) => file))].sort();
   }
 
   /** Whether ONNX Runtime can map every tensor as it is. */
   isMappable(): boolean {
-    return [...this.tensors.values()].every((tensor) => asMappable(tensor) !== undefined);
+    return [...this.#tensors.values()].every((tensor) => asMappable(tensor) !== undefined);
   }
 
   /** undefined when there is no such tensor. */
   shapeOf(name: string): readonly number[] | undefined {
-    return this.tensors.get(name)?.shape;
+    return this.#tensors.get(name)?.shape;
   }
 
   /**
@@ -83,7 +83,7 @@ export class WeightSource implements NetworkWeights {
     if (mappable === undefined) {
       const how = tensor.ranges.length > 1 ? "in several pieces" : `as ${tensor.encoding}`;
       throw new ModelInvalidError(
-        `The tensor "${name}" in "${this.label}" is stored ${how} and must be converted before the model can run.`,
+        `The tensor "${name}" in "${this.#label}" is stored ${how} and must be converted before the model can run.`,
       );
     }
     return mappable;
@@ -99,11 +99,11 @@ export class WeightSource implements NetworkWeights {
    * @throws ModelInvalidError when the tensor is missing or its shape differs from `shape`.
    */
   locate(name: string, shape: readonly number[]): TensorLocation {
-    const tensor = this.tensors.get(name);
-    if (tensor === undefined) throw new ModelInvalidError(`The weights in "${this.label}" lack the tensor "${name}".`);
+    const tensor = this.#tensors.get(name);
+    if (tensor === undefined) throw new ModelInvalidError(`The weights in "${this.#label}" lack the tensor "${name}".`);
     if (tensor.shape.length !== shape.length || tensor.shape.some((dim, i) => dim !== shape[i])) {
       throw new ModelInvalidError(
-        `The tensor "${name}" in "${this.label}" has the shape [${tensor.shape.join(", ")}], ` +
+        `The tensor "${name}" in "${this.#label}" has the shape [${tensor.shape.join(", ")}], ` +
           `but the model's config.json asks for [${shape.join(", ")}].`,
       );
     }
