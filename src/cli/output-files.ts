@@ -3,37 +3,52 @@ import { randomUUID } from "node:crypto";
 import { existsSync, mkdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { basename, dirname, extname, join } from "node:path";
 import { EaselError } from "../errors.ts";
+import type { ImageFormat } from "../images/metadata.ts";
 
 /** The path of picture `index`, which has `seed`. */
 export type PathOf = (index: number, seed: number) => string;
+
+export interface OutputPlan {
+  pathOf: PathOf;
+  format: ImageFormat;
+}
 
 export interface OutputFile {
   path: string;
   data: Uint8Array;
 }
 
+const formats: Readonly<Record<string, ImageFormat>> = {
+  ".png": "png",
+  ".jpg": "jpeg",
+  ".jpeg": "jpeg",
+  ".webp": "webp",
+};
+
 /**
- * What `--out` means: an existing folder, or a name that ends with a slash or has no extension, is a folder; anything
- * else is a file, numbered when there are several. Throws `invalid_request` for what can never be written.
+ * What `--out` means: an existing folder, or a name that ends with a slash or has no extension, is a folder, for PNG files;
+ * anything else is a file of the format that its extension names, numbered when there are several. Throws
+ * `invalid_request` for what can never be written.
  */
-export function planOutput(out: string | undefined, count: number): PathOf {
-  if (out === undefined) return (_, seed) => freePath(`easel-${seed}`);
+export function planOutput(out: string | undefined, count: number): OutputPlan {
+  if (out === undefined) return { format: "png", pathOf: (_, seed) => freePath(`easel-${seed}`) };
   const kind = statSync(out, { throwIfNoEntry: false });
   if (kind?.isDirectory() || (!kind && (/[/\\]$/.test(out) || extname(out) === ""))) {
-    return (_, seed) => freePath(join(out, `easel-${seed}`));
+    return { format: "png", pathOf: (_, seed) => freePath(join(out, `easel-${seed}`)) };
   }
 
   const extension = extname(out);
-  if (extension.toLowerCase() !== ".png") {
-    throw usageError(`--out must be a folder or a name that ends in .png, the only format for now, not ${out}.`);
+  const format = formats[extension.toLowerCase()];
+  if (format === undefined) {
+    throw usageError(`--out must be a folder or a name that ends in .png, .jpg or .webp, not ${out}.`);
   }
   if (kind && !kind.isFile()) throw usageError(`--out ${out} is neither a file nor a folder; choose another name.`);
   const folder = dirname(out);
   if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory()) {
     throw usageError(`--out ${out}: there is no folder ${folder}; create it first.`);
   }
-  if (count === 1) return () => out;
-  return (index) => join(folder, `${basename(out, extension)}-${index + 1}${extension}`);
+  if (count === 1) return { format, pathOf: () => out };
+  return { format, pathOf: (index) => join(folder, `${basename(out, extension)}-${index + 1}${extension}`) };
 }
 
 /**

@@ -5,7 +5,9 @@ import { type Config, loadConfig } from "../../config.ts";
 import { Engine, type GenerationOutput } from "../../engine/engine.ts";
 import { invalidRequest, requestFields } from "../../engine/generation-request.ts";
 import { CancelledError } from "../../errors.ts";
+import { upscaleMethod } from "../../images/upscale.ts";
 import { exitCodes } from "../exit-codes.ts";
+import { readImageFlags } from "../image-flags.ts";
 import { Interruption } from "../interruption.ts";
 import { chooseModel } from "../model-choice.ts";
 import { planOutput, writeFiles } from "../output-files.ts";
@@ -21,6 +23,14 @@ interface GenerateFlags {
   negativePrompt?: string;
   trueCfgScale?: string;
   maxSequenceLength?: string;
+  quality?: string;
+  image?: string;
+  mask?: string;
+  strength?: string;
+  upscale?: string;
+  compression?: string;
+  /** False when it was denied on the command line. */
+  embedPrompt?: boolean;
   out?: string;
   json?: true;
   device?: string;
@@ -34,20 +44,22 @@ export async function generate(prompt: string, flags: GenerateFlags): Promise<nu
   using interruption = new Interruption();
   const { model: modelFlag, device, precision, threads } = flags;
   const config = loadConfig(process.env, { model: modelFlag, device, precision, threads });
-  const request = parseFlags(prompt, flags, config);
+  const { outputQuality, strength, ...request } = parseFlags(prompt, flags, config);
   const numImages = request.numImages ?? 1;
-  const pathOf = planOutput(flags.out, numImages);
+  const { pathOf, format } = planOutput(flags.out, numImages);
+  const condition = await readImageFlags({ ...flags, strength }, config);
+  const output = { format, quality: outputQuality, embedPrompt: flags.embedPrompt !== false && config.embedPrompt };
   const { catalog, name: model } = await chooseModel(config.model, config);
 
   await using engine = Engine.start({ ...config, cacheDir: join(config.home, "cache"), catalog });
   try {
-    const generation = await engine.submit({ ...request, model }, { signal: interruption.signal });
+    const generation = await engine.submit({ ...request, model, condition, output }, { signal: interruption.signal });
     await showProgress(generation.events, { model, numImages });
-    const output = await generation.result;
-    const files = output.images.map((image, index) => ({ path: pathOf(index, image.seed), data: image.data }));
+    const drawn = await generation.result;
+    const files = drawn.images.map((image, index) => ({ path: pathOf(index, image.seed), data: image.data }));
     writeFiles(files);
     report(
-      output,
+      drawn,
       files.map(({ path }) => path),
       { json: flags.json, seconds: (performance.now() - startedMs) / 1000 },
     );
@@ -73,6 +85,10 @@ function parseFlags(prompt: string, flags: GenerateFlags, config: Config) {
       "--negative-prompt": fields.negativePrompt.optional(),
       "--true-cfg-scale": fields.trueCfgScale.optional(),
       "--max-sequence-length": fields.maxSequenceLength.optional(),
+      "--quality": fields.quality.optional(),
+      "--strength": fields.strength.optional(),
+      "--upscale": fields.upscale.optional(),
+      "--compression": fields.outputQuality.optional(),
     })
     .safeParse({
       "The prompt": prompt,
@@ -84,6 +100,10 @@ function parseFlags(prompt: string, flags: GenerateFlags, config: Config) {
       "--negative-prompt": flags.negativePrompt,
       "--true-cfg-scale": number(flags.trueCfgScale),
       "--max-sequence-length": number(flags.maxSequenceLength),
+      "--quality": flags.quality,
+      "--strength": number(flags.strength),
+      "--upscale": number(flags.upscale),
+      "--compression": number(flags.compression),
     });
   if (!parsed.success) throw invalidRequest(parsed.error.issues);
   const values = parsed.data;
@@ -97,6 +117,10 @@ function parseFlags(prompt: string, flags: GenerateFlags, config: Config) {
     negativePrompt: values["--negative-prompt"],
     trueCfgScale: values["--true-cfg-scale"],
     maxSequenceLength: values["--max-sequence-length"],
+    quality: values["--quality"],
+    strength: values["--strength"],
+    upscale: values["--upscale"],
+    outputQuality: values["--compression"],
   };
 }
 
@@ -111,12 +135,18 @@ function report(
   paths: string[],
   { json, seconds }: { json: true | undefined; seconds: number },
 ): void {
-  const images = output.images.map(({ seed, width, height, drawnWidth, drawnHeight }, index) => ({
-    file: paths[index],
-    seed,
-    size: `${width}x${height}`,
-    ...(drawnWidth === width && drawnHeight === height ? {} : { drawn_size: `${drawnWidth}x${drawnHeight}` }),
-  }));
+  const images = output.images.map(({ seed, width, height, drawnWidth, drawnHeight, upscaledFrom }, index) => {
+    const asked = upscaledFrom ?? { width, height };
+    return {
+      file: paths[index],
+      seed,
+      size: `${width}x${height}`,
+      ...(drawnWidth === asked.width && drawnHeight === asked.height
+        ? {}
+        : { drawn_size: `${drawnWidth}x${drawnHeight}` }),
+      ...(upscaledFrom ? { upscaled_from: `${asked.width}x${asked.height}`, upscale_method: upscaleMethod } : {}),
+    };
+  });
   if (json) {
     const { model, device, notices, numInferenceSteps: steps, guidanceScale: guidance } = output;
     const result = { images, model, steps, guidance, device, notices, seconds: Number(seconds.toFixed(3)) };
