@@ -1,30 +1,67 @@
 /**
- * The benchmark: `npm run bench [-- sketch] [--rounds N] [--json] [--python PYTHON]`.
+ * The benchmarks, each measuring on this machine what anyone can measure on theirs:
  *
- * Measures whole commands and a running server from outside, as a user meets them, and prints medians. With `--python`, a
- * Python that has diffusers draws the same pictures in the same run, in turn with Easel.
+ *     npm run bench                                the built-in model, as a user meets it
+ *     npm run bench -- sketch --python PYTHON      … beside diffusers, drawing the same pictures in turn
+ *     npm run bench -- flux-step --size 512x512 --precision int8 [--double-blocks 19] [--single-blocks 38]
+ *
+ * Medians, with the range. `--json` prints one line for programs.
  */
 import { parseArgs } from "node:util";
+import { benchFluxStep } from "./flux-step.ts";
+import type { Figure } from "./measure.ts";
 import { benchSketch } from "./sketch.ts";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
-    rounds: { type: "string", default: "7" },
     json: { type: "boolean", default: false },
+    rounds: { type: "string", default: "7" },
     python: { type: "string" },
+    size: { type: "string", default: "256x256" },
+    precision: { type: "string", default: "int8" },
+    "double-blocks": { type: "string", default: "19" },
+    "single-blocks": { type: "string", default: "38" },
+    "text-tokens": { type: "string", default: "256" },
+    threads: { type: "string" },
   },
 });
 
 const [name = "sketch"] = positionals;
-if (name !== "sketch") {
-  console.error(`bench: there is no benchmark "${name}"; try "sketch".`);
-  process.exit(2);
+switch (name) {
+  case "sketch":
+    show(await benchSketch({ rounds: Number(values.rounds), python: values.python }));
+    break;
+  case "flux-step":
+    console.log(JSON.stringify(await fluxStep()));
+    break;
+  default:
+    console.error(`bench: there is no benchmark "${name}"; there are sketch and flux-step.`);
+    process.exitCode = 2;
 }
-const figures = await benchSketch({ rounds: Number(values.rounds), python: values.python });
-if (values.json) {
-  console.log(JSON.stringify(figures));
-} else {
+
+async function fluxStep() {
+  const [width, height] = values.size.split("x").map(Number);
+  if (!width || !height || width % 16 !== 0 || height % 16 !== 0)
+    throw new Error("--size must be multiples of 16, as 512x512");
+  if (values.precision !== "fp32" && values.precision !== "int8") throw new Error("--precision must be fp32 or int8");
+  return await benchFluxStep({
+    width,
+    height,
+    precision: values.precision,
+    doubleBlocks: Number(values["double-blocks"]),
+    singleBlocks: Number(values["single-blocks"]),
+    textTokens: Number(values["text-tokens"]),
+    threads: values.threads === undefined ? undefined : Number(values.threads),
+    steps: Number(values.rounds),
+  });
+}
+
+function show(figures: Figure[]): void {
+  if (values.json) {
+    console.log(JSON.stringify(figures));
+    return;
+  }
   for (const { what, median, min, max, unit, limit } of figures) {
     const bound = limit === undefined ? "" : `  (wanted: at most ${limit} ${unit})`;
     console.log(`${what.padEnd(58)} ${format(median)} ${unit}  [${format(min)} to ${format(max)}]${bound}`);

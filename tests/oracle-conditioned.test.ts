@@ -23,6 +23,8 @@ interface Case {
 
 const cases = JSON.parse(readFileSync(join(fixturesDir, "conditioned", "cases.json"), "utf8")) as Case[];
 
+const readMask = () => readGrayImage("conditioned/mask.png");
+
 /** 45 dB: pictures that differ by rounding alone. */
 const leastPsnr = 45;
 
@@ -32,7 +34,6 @@ describe.each(["flux-dev-tiny", "flux-schnell-tiny"])("a picture from a picture 
   afterAll(async () => (await loading)?.dispose());
 
   const original = () => readRgbImage(`pictures/${model}/plain-0.png`);
-  const mask = () => readGrayImage("conditioned/mask.png");
   const paramsOf = async (c: Case): Promise<GenerationParams> => ({
     prompt: c.prompt,
     width: c.width,
@@ -42,12 +43,12 @@ describe.each(["flux-dev-tiny", "flux-schnell-tiny"])("a picture from a picture 
     maxSequenceLength: c.max_sequence_length,
     seed: c.seed,
     numImages: 1,
-    condition: { image: await original(), strength: c.strength, ...(c.mask ? { mask: await mask() } : {}) },
+    condition: { image: await original(), strength: c.strength, ...(c.mask ? { mask: await readMask() } : {}) },
   });
 
   it.each(cases.filter((c) => c.model === model))("is diffusers' picture: $name", async (c) => {
     const { images } = await (await pipeline()).generate(await paramsOf(c));
-    const repainted = c.mask ? (await mask()).pixels : undefined;
+    const repainted = c.mask ? (await readMask()).pixels : undefined;
     const expected = await readRgbImage(`conditioned/${c.file}`);
     const [inside, outside] = [pick(images[0]!, repainted, true), pick(images[0]!, repainted, false)];
     expect(psnr(inside, pick(expected, repainted, true))).toBeGreaterThanOrEqual(leastPsnr);
