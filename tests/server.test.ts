@@ -120,13 +120,33 @@ describe("models", () => {
       expect(response.status).toBe(200);
       const { object, data } = (await response.json()) as { object: string; data: { id: string }[] };
       expect(object).toBe("list");
-      expect(data).toContainEqual({ id: tinyModel, object: "model", created: expect.any(Number), owned_by: "local" });
+      expect(data).toContainEqual({
+        id: tinyModel,
+        object: "model",
+        created: expect.any(Number),
+        owned_by: "local",
+        license: null,
+        native_size: "1024x1024",
+        draws_any_size: true,
+        min_side: 16,
+        max_side: 2048,
+        side_multiple: 16,
+        max_upscaled_side: 4096,
+        max_images: 10,
+        default_steps: 28,
+        max_steps: 150,
+        default_guidance_scale: 3.5,
+        default_max_sequence_length: 512,
+      });
     },
   );
 
   test("model/info says in LiteLLM's shape that they draw", async () => {
     const { data } = (await (await server.fetch("/model/info")).json()) as { data: unknown[] };
-    expect(data).toContainEqual({ model_name: tinyModel, model_info: { mode: "image_generation" } });
+    expect(data).toContainEqual({
+      model_name: tinyModel,
+      model_info: expect.objectContaining({ mode: "image_generation", native_size: "1024x1024", default_steps: 28 }),
+    });
   });
 
   test("generations answer under /v1/v1 and without /v1 too", async () => {

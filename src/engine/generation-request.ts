@@ -56,6 +56,8 @@ export interface RequestLimits {
 
 export const maxPromptLength = 32_000;
 export const maxSteps = 150;
+/** In pixels: what pictures are made of in FLUX. */
+export const sideMultiple = 16;
 
 /**
  * Schemas of the fields of a request. Their messages continue a sentence that begins with the field's name;
@@ -142,9 +144,13 @@ function size({ minSide, maxSide }: RequestLimits) {
     if (Math.min(width, height) < minSide || Math.max(width, height) > maxSide) {
       return refuse(`must have sides from ${minSide} to ${maxSide} pixels, not ${width}x${height}`);
     }
-    if (width % 16 !== 0 || height % 16 !== 0) {
-      const nearest = [width, height].map((side) => Math.min(maxSide, Math.max(minSide, Math.round(side / 16) * 16)));
-      return refuse(`must have sides that are multiples of 16, such as ${nearest.join("x")}, not ${width}x${height}`);
+    if (width % sideMultiple !== 0 || height % sideMultiple !== 0) {
+      const nearest = [width, height].map((side) =>
+        Math.min(maxSide, Math.max(minSide, Math.round(side / sideMultiple) * sideMultiple)),
+      );
+      return refuse(
+        `must have sides that are multiples of ${sideMultiple}, such as ${nearest.join("x")}, not ${width}x${height}`,
+      );
     }
     return { width, height };
   });

@@ -12,6 +12,7 @@ import {
   type PictureSize,
   type Quality,
   qualityFactors,
+  sideMultiple,
 } from "./generation-request.ts";
 import type { CatalogModel } from "./model-catalog.ts";
 
@@ -22,9 +23,6 @@ export interface SizeLimits {
   /** Of a picture that was drawn and then enlarged. */
   maxUpscaledSide: number;
 }
-
-/** Sizes are multiples of it. */
-const cell = 16;
 
 /**
  * The job of a request: the model's native size or the given picture's, one image, a random seed, the steps of the
@@ -105,8 +103,12 @@ function sizeLike(image: PictureSize, model: CatalogModel, { minSide, maxSide }:
     maxSide / Math.max(image.width, image.height),
     Math.sqrt(maxArea / (image.width * image.height)),
   );
-  const [least, most] = [Math.ceil(minSide / cell) * cell, Math.floor(maxSide / cell) * cell];
-  const side = (length: number) => Math.min(most, Math.max(least, Math.round((length * scale) / cell) * cell));
+  const [least, most] = [
+    Math.ceil(minSide / sideMultiple) * sideMultiple,
+    Math.floor(maxSide / sideMultiple) * sideMultiple,
+  ];
+  const side = (length: number) =>
+    Math.min(most, Math.max(least, Math.round((length * scale) / sideMultiple) * sideMultiple));
   return { width: side(image.width), height: side(image.height) };
 }
 

@@ -101,7 +101,7 @@ export function createApp(options: AppOptions): FastifyInstance {
     scope.addHook("onRequest", authenticate);
     await scope.register(imageRoutes, { ...options, uploads, linksFor });
     await scope.register(upscaleRoutes, { ...options, uploads, linksFor });
-    await scope.register(modelRoutes, { catalog: options.engine.catalog });
+    await scope.register(modelRoutes, { ...options, catalog: options.engine.catalog });
   };
   describeRoutes(app);
   acceptForms(app, { fileSizeBytes: options.uploadLimitBytes });

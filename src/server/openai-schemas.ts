@@ -154,18 +154,39 @@ export const imagesResponse = z.object({
 
 export type ImagesResponse = z.infer<typeof imagesResponse>;
 
+/** What OpenAI does not tell of a model, and Easel does. Sizes in pixels. */
+const modelDetails = z.object({
+  license: z.string().nullable(),
+  native_size: z.string().describe("Of a picture when none is asked for."),
+  draws_any_size: z.boolean().describe("If not, it draws near its native size and the picture is enlarged or reduced."),
+  min_side: z.number().int(),
+  max_side: z.number().int(),
+  side_multiple: z.number().int(),
+  max_upscaled_side: z.number().int(),
+  max_images: z.number().int(),
+  default_steps: z.number().int(),
+  max_steps: z.number().int(),
+  default_guidance_scale: z.number(),
+  default_max_sequence_length: z.number().int(),
+});
+
+export type ModelDetails = z.infer<typeof modelDetails>;
+
 export const modelObject = z.object({
   id: z.string(),
   object: z.literal("model"),
   created: z.number().int(),
   owned_by: z.string(),
+  ...modelDetails.shape,
 });
 
 export const modelList = z.object({ object: z.literal("list"), data: z.array(modelObject) });
 
 /** LiteLLM's model list, which Regolo's command line reads. */
 export const modelInfoList = z.object({
-  data: z.array(z.object({ model_name: z.string(), model_info: z.object({ mode: z.string() }) })),
+  data: z.array(
+    z.object({ model_name: z.string(), model_info: z.object({ mode: z.string(), ...modelDetails.shape }) }),
+  ),
 });
 
 function opaqueBackground() {

@@ -1,41 +1,91 @@
 import type { FastifyPluginAsyncZod } from "fastify-type-provider-zod";
 import { z } from "zod";
+import { maxSteps, type RequestLimits, sideMultiple } from "../../engine/generation-request.ts";
 import type { CatalogModel, ModelCatalog } from "../../engine/model-catalog.ts";
+import { readGenerationDefaults, readModelCard } from "../../pipelines/model-card.ts";
 import { type ApiKey, mayUse, requireModel } from "../../store/keys.ts";
-import { modelInfoList, modelList, modelObject } from "../openai-schemas.ts";
+import { type ModelDetails, modelInfoList, modelList, modelObject } from "../openai-schemas.ts";
 
 export interface ModelRoutesOptions {
   catalog: ModelCatalog;
+  limits: RequestLimits;
+  /** Largest side of an enlarged picture, in pixels. */
+  maxUpscaledSide: number;
 }
 
 /** The models that the key may use now, in OpenAI's and in LiteLLM's shape. */
-export const modelRoutes: FastifyPluginAsyncZod<ModelRoutesOptions> = async (app, { catalog }) => {
-  const listFor = async (client: ApiKey) => (await catalog.list()).filter(({ name }) => mayUse(client, name));
+export const modelRoutes: FastifyPluginAsyncZod<ModelRoutesOptions> = async (app, options) => {
+  const { catalog } = options;
+  const tags = ["models"];
+  const listFor = async (client: ApiKey) =>
+    (await catalog.list()).filter(({ name, folder }) => mayUse(client, name) && isReadable(folder));
+  const describe = (model: CatalogModel): z.infer<typeof modelObject> => ({
+    id: model.name,
+    object: "model",
+    created: Math.floor(model.modifiedAt.getTime() / 1000),
+    owned_by: model.origin === "built-in" ? "easel" : "local",
+    ...detailsOf(model, options),
+  });
 
-  app.get("/models", { schema: { response: { 200: modelList } } }, async ({ client }) => ({
-    object: "list" as const,
-    data: (await listFor(client)).map(describe),
-  }));
+  app.get(
+    "/models",
+    { schema: { summary: "The models that can be used now", tags, response: { 200: modelList } } },
+    async ({ client }) => ({
+      object: "list" as const,
+      data: (await listFor(client)).map(describe),
+    }),
+  );
 
   app.get(
     "/models/:model",
-    { schema: { params: z.object({ model: z.string() }), response: { 200: modelObject } } },
+    {
+      schema: { summary: "One of them", tags, params: z.object({ model: z.string() }), response: { 200: modelObject } },
+    },
     async ({ client, params }) => {
       requireModel(client, params.model);
       return describe(await catalog.resolve(params.model));
     },
   );
 
-  app.get("/model/info", { schema: { response: { 200: modelInfoList } } }, async ({ client }) => ({
-    data: (await listFor(client)).map(({ name }) => ({ model_name: name, model_info: { mode: "image_generation" } })),
-  }));
+  app.get(
+    "/model/info",
+    { schema: { summary: "The same list in LiteLLM's shape", tags, response: { 200: modelInfoList } } },
+    async ({ client }) => ({
+      data: (await listFor(client)).map((model) => ({
+        model_name: model.name,
+        model_info: { mode: "image_generation", ...detailsOf(model, options) },
+      })),
+    }),
+  );
 };
 
-function describe({ name, origin, modifiedAt }: CatalogModel): z.infer<typeof modelObject> {
+/** A model with a damaged configuration must not take the others out of the list. */
+function isReadable(folder: string): boolean {
+  try {
+    readGenerationDefaults(folder);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function detailsOf(
+  { folder, nativeSize, license }: CatalogModel,
+  { limits, maxUpscaledSide }: ModelRoutesOptions,
+): ModelDetails {
+  const defaults = readGenerationDefaults(folder);
   return {
-    id: name,
-    object: "model",
-    created: Math.floor(modifiedAt.getTime() / 1000),
-    owned_by: origin === "built-in" ? "easel" : "local",
+    license: license ?? null,
+    native_size: `${nativeSize.width}x${nativeSize.height}`,
+    draws_any_size: readModelCard(folder).nativeSize === undefined,
+    min_side: limits.minSide,
+    max_side: limits.maxSide,
+    side_multiple: sideMultiple,
+    max_upscaled_side: maxUpscaledSide,
+    max_images: limits.maxImages,
+    default_steps: defaults.numInferenceSteps,
+    max_steps: maxSteps,
+    default_guidance_scale: defaults.guidanceScale,
+    default_max_sequence_length: defaults.maxSequenceLength,
   };
 }
