@@ -1,6 +1,6 @@
 """Trains the autoencoder: 256 × 256 pictures to 16 × 16 latents of 16 channels and back.
 
-    python -m easel_sketch.autoencoder --work WORK --steps 7500
+    python -m easel_sketch.autoencoder --work WORK --steps 4000
 
 Random 128 × 128 crops stand in for whole pictures most of the time (the network is fully convolutional). Each latent channel is
 held near zero mean and unit variance, and the decoder sees latents with noise, so that it forgives a diffusion model's errors.
@@ -27,7 +27,7 @@ CROP, CROPS = 128, 4
 
 def build() -> AutoencoderKL:
     levels = len(CHANNELS)
-    return AutoencoderKL(
+    model = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,
         block_out_channels=CHANNELS,
@@ -41,6 +41,55 @@ def build() -> AutoencoderKL:
         use_post_quant_conv=False,
         mid_block_add_attention=False,
     )
+    start_straight(model)
+    return model
+
+
+@torch.no_grad()
+def start_straight(model: AutoencoderKL) -> None:
+    """Initialises the network as a 16 × 16 box average followed by a blurry enlargement, plus small random weights.
+
+    Colours travel in channels 0–2 and, negated, in 4–6, because silu(x) − silu(−x) = x. Channels 3 and 7 carry a constant larger than
+    any colour: without it the normalisation of a flat picture removes its brightness, and training stays there for long.
+    """
+    colour, negative, constant, carrier = (0, 1, 2), (4, 5, 6), (3, 7), 2.0
+
+    def small(layer, scale: float = 0.3) -> None:
+        layer.weight *= scale
+        if layer.bias is not None:
+            layer.bias.zero_()
+
+    for module in model.modules():
+        kind = type(module).__name__
+        if kind == "ResnetBlock2D":
+            torch.nn.init.zeros_(module.conv2.weight)
+            torch.nn.init.zeros_(module.conv2.bias)
+            if module.conv_shortcut is not None:
+                small(module.conv_shortcut)
+                for k in range(min(module.conv_shortcut.weight.shape[:2])):
+                    module.conv_shortcut.weight[k] = 0 if k < 8 else module.conv_shortcut.weight[k]
+                    module.conv_shortcut.weight[k, k] += 1
+        elif kind == "Downsample2D":
+            small(module.conv)
+            for k in range(module.conv.weight.shape[0]):
+                module.conv.weight[k] = 0 if k < 8 else module.conv.weight[k]
+                module.conv.weight[k, k, :2, :2] += 0.25 if k < 8 else 0.5
+        elif kind == "Upsample2D":
+            small(module.conv)
+            for k in range(module.conv.weight.shape[0]):
+                module.conv.weight[k] = 0 if k < 8 else module.conv.weight[k]
+                module.conv.weight[k, k] += 1 / 9 if k < 8 else 0.2
+    for layer in (model.encoder.conv_in, model.decoder.conv_in):
+        layer.weight[:8] = 0
+        layer.bias[:8] = 0
+        for plus, minus in zip(colour, negative):
+            layer.weight[plus, plus, 1, 1], layer.weight[minus, plus, 1, 1] = 1, -1
+        layer.bias[constant[0]], layer.bias[constant[1]] = carrier, -carrier
+    for layer in (model.encoder.conv_out, model.decoder.conv_out):
+        small(layer)
+        for plus, minus in zip(colour, negative):
+            layer.weight[plus] = 0
+            layer.weight[plus, plus, 1, 1], layer.weight[plus, minus, 1, 1] = 1, -1
 
 
 def encode_mean(model: AutoencoderKL, pixels: torch.Tensor) -> torch.Tensor:
@@ -48,8 +97,13 @@ def encode_mean(model: AutoencoderKL, pixels: torch.Tensor) -> torch.Tensor:
     return model.encoder(pixels)[:, :LATENT_CHANNELS]
 
 
-def reconstruction_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """L1 of the pixels and of their horizontal and vertical differences (edges)."""
+def reconstruction_loss(output: torch.Tensor, target: torch.Tensor, early: bool = False) -> torch.Tensor:
+    """L1 of the pixels and of their horizontal and vertical differences (edges).
+
+    `early` leaves the edges out: while edges are still misplaced, that term only rewards flat pictures.
+    """
+    if early:
+        return F.mse_loss(output, target) + 0.3 * F.l1_loss(output, target)
     loss = F.l1_loss(output, target)
     for axis in (2, 3):
         loss = loss + 0.5 * F.l1_loss(output.diff(dim=axis), target.diff(dim=axis))
@@ -125,7 +179,7 @@ def train(work: Path, steps: int, part: int, decoder_only: bool, peak: float) ->
         average = Average(model, 0.995)
         model.encoder.requires_grad_(False)
     model.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=peak, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=peak, betas=(0.9, 0.99), weight_decay=0.0)
     start = 0
     if checkpoint.exists():
         state = load_checkpoint(checkpoint)
@@ -141,32 +195,32 @@ def train(work: Path, steps: int, part: int, decoder_only: bool, peak: float) ->
     held_out = torch.from_numpy(Pictures(bank, 64, seed=1, held_out=True).pool)
     held_out = to_tensor(held_out.numpy()).to(memory_format=torch.channels_last)
     rng = random.Random(3 + start)
-    compiled = torch.compile(model.encoder, dynamic=False), torch.compile(model.decoder, dynamic=False)
     normalise_at = int(0.85 * steps)
-    started = time.time()
+    recent, started = [], time.time()
 
     def save(step: int) -> None:
         save_checkpoint(checkpoint, model=model.state_dict(), optimizer=optimizer.state_dict(), average=average.state_dict(), step=step)
 
     for step in range(start, min(steps, start + part)):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, peak)
+            group["lr"] = learning_rate(step, steps, peak, decay_from=0.6)
         # Whole pictures come late: they cost as much as four crops and only teach the normalisation's scale.
-        whole = step % 5 == 4 and (decoder_only or step > 0.6 * steps)
-        encoder, decoder = (model.encoder, model.decoder) if whole else compiled
+        whole = step % 5 == 4 and (decoder_only or step > 0.5 * steps)
         pixels = pictures.full_frames(rng, 1) if whole else pictures.crops(rng, CROPS)
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         with torch.set_grad_enabled(not decoder_only):
-            latents = encoder(pixels)[:, :LATENT_CHANNELS]
+            latents = model.encoder(pixels)[:, :LATENT_CHANNELS]
         regular = moment_loss(latents)
-        loss = reconstruction_loss(decoder(latents + NOISE * torch.randn_like(latents)), pixels)
+        loss = reconstruction_loss(model.decoder(latents + NOISE * torch.randn_like(latents)), pixels, early=not decoder_only and step < 0.25 * steps)
         optimizer.zero_grad(set_to_none=True)
         (loss if decoder_only else loss + 0.01 * regular).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         average.update(model)
-        if step % 100 == 0:
-            print(f"step {step} loss {loss:.4f} moments {regular:.3f} {(time.time() - started) / (step - start + 1):.3f} s/step", flush=True)
+        recent.append(loss.item())
+        if step % 50 == 49:
+            print(f"step {step + 1} loss {np.mean(recent):.4f} moments {regular:.3f} {(time.time() - started) / (step - start + 1):.3f} s/step", flush=True)
+            recent = []
         if step % 500 == 499:
             save(step + 1)
             shown = build().to(memory_format=torch.channels_last)
@@ -196,10 +250,10 @@ def load(work: Path, model: AutoencoderKL | None = None) -> AutoencoderKL:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder of the art bank, checkpoints and sheets")
-    parser.add_argument("--steps", type=int, default=7500, help="length of the whole run")
+    parser.add_argument("--steps", type=int, default=4000, help="length of the whole run")
     parser.add_argument("--part", type=int, default=10**9, help="stop after this many steps; run again to go on")
     parser.add_argument("--decoder-only", action="store_true", help="fine-tune the decoder; latents stay as they are")
-    parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
+    parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
     arguments = parser.parse_args()
     torch.set_num_threads(2)
     train(arguments.work, arguments.steps, arguments.part, arguments.decoder_only, arguments.rate)

@@ -14,7 +14,7 @@ GRID = 8  # tokens along one side
 SHIFT = 3.0  # of the times, in training and in the scheduler
 
 
-def build(heads: int = 4, double: int = 2, single: int = 5) -> FluxTransformer2DModel:
+def build(heads: int = 4, double: int = 2, single: int = 4) -> FluxTransformer2DModel:
     """A FLUX transformer whose blocks start as the identity (modulation and output at zero)."""
     model = FluxTransformer2DModel(
         patch_size=1,

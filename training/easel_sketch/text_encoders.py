@@ -1,6 +1,6 @@
 """Trains both text encoders to name what a caption says; afterwards they are frozen.
 
-    python -m easel_sketch.text_encoders --work WORK --steps 4000
+    python -m easel_sketch.text_encoders --work WORK --steps 1500
 
 The T5 encoder gives the context (one vector a token), the CLIP text model the pooled vector. Auxiliary heads must read nouns,
 colours, place and the number of things from either; the transformer can only learn to draw what these features tell apart.
@@ -25,7 +25,8 @@ from .tokenizers import T5_LENGTH
 from .vocabulary import BACKGROUNDS, COLOURS, NOUNS
 
 WIDTH = 256
-BATCH = 128
+BATCH = 64
+RATE = 1.5e-3
 _NOUN_INDEX = {name: i for i, name in enumerate(NOUNS)}
 # What the heads answer, and between how many answers each chooses. For a second thing the last answer means "none".
 QUESTIONS = {
@@ -128,7 +129,7 @@ def _examples(rng: random.Random, tokens: Tokens, count: int, held_out: bool):
 
 
 @torch.no_grad()
-def accuracy(models: nn.ModuleDict, reader: Reader, tokens: Tokens, count: int = 2000) -> dict[str, tuple[float, float]]:
+def accuracy(models: nn.ModuleDict, reader: Reader, tokens: Tokens, count: int = 1000) -> dict[str, tuple[float, float]]:
     """Share of right answers on fresh captions, half of them of held-out combinations: (from context, from pooled)."""
     models.eval()
     clip_ids, t5_ids, labels = _examples(random.Random(99), tokens, count, held_out=True)
@@ -164,22 +165,23 @@ def train(work: Path, steps: int) -> None:
     tokens = Tokens(work)
     models, reader = new_models(tokens), Reader()
     parameters = [*models.parameters(), *reader.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(parameters, lr=RATE, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     rng = random.Random(6)
     started = time.time()
     for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, 1e-3)
+            group["lr"] = learning_rate(step, steps, RATE, decay_from=0.5)
         clip_ids, t5_ids, labels = _examples(rng, tokens, BATCH, held_out=False)
-        outputs = reader(*encode(models, clip_ids, t5_ids))
-        loss = sum(F.cross_entropy(o, labels[:, i]) for i, pair in enumerate(outputs) for o in pair)
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs = reader(*encode(models, clip_ids, t5_ids))
+        loss = sum(F.cross_entropy(o.float(), labels[:, i]) for i, pair in enumerate(outputs) for o in pair)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         if step % 100 == 0:
             print(f"step {step} loss {loss:.4f} {(time.time() - started) / (step + 1):.3f} s/step", flush=True)
-        if step % 500 == 499:
+        if step % 250 == 249:
             print(f"step {step + 1} accuracy {accuracy(models, reader, tokens)}", flush=True)
     print(f"final accuracy {accuracy(models, reader, tokens)}", flush=True)
     normalise(models, tokens)
@@ -189,7 +191,7 @@ def train(work: Path, steps: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder of the tokenizers; receives text_encoders.pt")
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=1500)
     arguments = parser.parse_args()
     torch.set_num_threads(2)
     train(arguments.work, arguments.steps)
