@@ -94,6 +94,11 @@ export class Engine {
     return this.#host.pid;
   }
 
+  /** Whether it was told to close. */
+  get closed(): boolean {
+    return this.#closing.signal.aborted;
+  }
+
   /** How many generations wait. */
   get queueDepth(): number {
     return this.#queue.depth;
@@ -129,14 +134,14 @@ export class Engine {
     // The caller is answered at once; the queue goes on when the process has really stopped.
     abort.addEventListener("abort", () => reject(cancelledError(abort)), { once: true });
 
+    const onProgress = (progress: Progress) => events.push({ type: "progress", ...progress });
+    const onPreview = (preview: EncodedPreview) => events.push({ type: "preview", ...preview });
     const work: QueuedWork = {
       ...turn,
       cost: generationCost(job).pixelSteps,
       signal: abort,
       onWaiting: (ahead) => events.push({ type: "queued", ahead }),
       run: async () => {
-        const onProgress = (progress: Progress) => events.push({ type: "progress", ...progress });
-        const onPreview = (preview: EncodedPreview) => events.push({ type: "preview", ...preview });
         const draw = async () => {
           events.push({ type: "started" });
           return await this.#host.run(job, { signal: abort, onProgress, onPreview });

@@ -5,24 +5,34 @@ import fastify, { type FastifyInstance, LogController } from "fastify";
 import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from "fastify-type-provider-zod";
 import type { Engine } from "../engine/engine.ts";
 import type { RequestLimits } from "../engine/generation-request.ts";
+import type { Jobs } from "../engine/jobs.ts";
 import { EaselError } from "../errors.ts";
+import type { Database } from "../store/database.ts";
+import type { JobStore } from "../store/jobs.ts";
 import type { ApiKey, KeyStore } from "../store/keys.ts";
 import { requireKey } from "./auth.ts";
 import { browserSecurity } from "./browser-security.ts";
 import { errorBody, sendError } from "./error-response.ts";
 import { ImageFiles } from "./image-files.ts";
+import { Metrics } from "./metrics.ts";
 import { acceptForms } from "./multipart.ts";
 import { describeRoutes } from "./openapi.ts";
 import { RateLimiter } from "./rate-limiter.ts";
 import { healthRoutes } from "./routes/health.ts";
 import { imageFileRoutes, linksTo } from "./routes/image-files.ts";
 import { imageRoutes } from "./routes/images.ts";
+import { jobRoutes } from "./routes/jobs.ts";
+import { metricsRoutes } from "./routes/metrics.ts";
 import { modelRoutes } from "./routes/models.ts";
 import { upscaleRoutes } from "./routes/upscale.ts";
+import { usageRoutes } from "./routes/usage.ts";
 
 export interface AppOptions {
   engine: Engine;
+  jobs: Jobs;
   keys: KeyStore;
+  jobStore: JobStore;
+  database: Database;
   /** The model of requests that name none. */
   defaultModel: string;
   limits: RequestLimits;
@@ -43,6 +53,8 @@ export interface AppOptions {
   corsOrigins: readonly string[];
   /** Whether programs on this machine need no key. Default false. */
   openLoopback?: boolean | undefined;
+  /** Whether webhooks may lead to private addresses. */
+  webhookAllowPrivate: boolean;
   log: { level: string; stream: { write(line: string): void } };
 }
 
@@ -78,10 +90,12 @@ export function createApp(options: AppOptions): FastifyInstance {
   app.addHook("onSend", async (_request, reply) => {
     if (closing) reply.header("connection", "close");
   });
+  const metrics = new Metrics(options);
   app.addHook("onResponse", async (request, reply) => {
     const { method, routeOptions } = request;
-    const durationMs = Math.round(reply.elapsedTime);
-    request.log.info({ method, route: routeOptions.url, status: reply.statusCode, durationMs }, "answered");
+    const { statusCode: status, elapsedTime } = reply;
+    metrics.answered({ method, route: routeOptions.url ?? "none", status, seconds: elapsedTime / 1000 });
+    request.log.info({ method, route: routeOptions.url, status, durationMs: Math.round(elapsedTime) }, "answered");
   });
   app.setErrorHandler((error, _request, reply) => sendError(reply, error));
   app.setNotFoundHandler(({ method, url }, reply) => {
@@ -101,11 +115,14 @@ export function createApp(options: AppOptions): FastifyInstance {
     scope.addHook("onRequest", authenticate);
     await scope.register(imageRoutes, { ...options, uploads, linksFor });
     await scope.register(upscaleRoutes, { ...options, uploads, linksFor });
+    await scope.register(jobRoutes, { ...options, uploads, linksFor });
     await scope.register(modelRoutes, { ...options, catalog: options.engine.catalog });
+    await scope.register(usageRoutes, options);
+    await scope.register(metricsRoutes, { metrics });
   };
   describeRoutes(app);
   acceptForms(app, { fileSizeBytes: options.uploadLimitBytes });
-  void app.register(healthRoutes);
+  void app.register(healthRoutes, options);
   void app.register(imageFileRoutes, { files });
   void app.register(api);
   void app.register(api, { prefix: "/v1" });

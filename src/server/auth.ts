@@ -49,11 +49,17 @@ export function requireKey(options: AuthOptions): (request: FastifyRequest, repl
   };
 }
 
-async function identify({ headers, socket }: FastifyRequest, { keys, openLoopback }: AuthOptions): Promise<ApiKey> {
+/** The key that the request was sent with, as it was sent. */
+export function bearerKey({ headers }: FastifyRequest): string | undefined {
+  return /^Bearer +(\S+) *$/i.exec(headers.authorization ?? "")?.[1];
+}
+
+async function identify(request: FastifyRequest, { keys, openLoopback }: AuthOptions): Promise<ApiKey> {
+  const { headers, socket } = request;
   if (openLoopback && headers.authorization === undefined && isFromThisMachine(headers, socket.remoteAddress)) {
     return loopbackClient;
   }
-  const key = /^Bearer +(\S+) *$/i.exec(headers.authorization ?? "")?.[1];
+  const key = bearerKey(request);
   if (key === undefined) {
     throw new EaselError("unauthorized", "An API key is required; send it as Authorization: Bearer YOUR_KEY.");
   }

@@ -1,4 +1,7 @@
-import type { FastifyReply } from "fastify";
+/** Who waits for an answer, and until when. */
+import type { FastifyReply, FastifyRequest } from "fastify";
+import type { WaitingOptions } from "../engine/jobs.ts";
+import { InvalidRequestError } from "../errors.ts";
 
 /** A signal that aborts when the client leaves before its answer is complete. */
 export function clientAbort(reply: FastifyReply): AbortSignal {
@@ -7,5 +10,20 @@ export function clientAbort(reply: FastifyReply): AbortSignal {
   reply.raw.once("close", () => {
     if (!reply.raw.writableEnded) controller.abort();
   });
+  // It may have left while its request was being read.
+  if (reply.raw.destroyed) controller.abort();
   return controller.signal;
+}
+
+/** What `Jobs.submit` wants to know of the client of a request. Throws `invalid_request` for a bad idempotency key. */
+export function waitingOptions(request: FastifyRequest, reply: FastifyReply): WaitingOptions {
+  return { client: request.client, idempotencyKey: idempotencyKeyOf(request), signal: clientAbort(reply) };
+}
+
+/** Throws `invalid_request` when it is empty or too long. */
+export function idempotencyKeyOf({ headers }: FastifyRequest): string | undefined {
+  const key = headers["idempotency-key"];
+  if (key === undefined) return undefined;
+  if (typeof key === "string" && key.length > 0 && key.length <= 255) return key;
+  throw new InvalidRequestError("Idempotency-Key", "Idempotency-Key must have 1 to 255 characters.");
 }

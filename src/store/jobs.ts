@@ -55,7 +55,7 @@ export interface JobEnd {
 }
 
 export interface DueWebhook {
-  jobId: string;
+  job: JobRecord;
   url: string;
   secret: string;
   /** Deliveries that failed so far. */
@@ -210,12 +210,12 @@ export class JobStore {
   async dueWebhooks(): Promise<DueWebhook[]> {
     const rows = await this.#database
       .selectFrom("jobs")
-      .select(["id", "webhook_url", "webhook_secret", "webhook_attempts", "webhook_due_at"])
+      .selectAll()
       .where("webhook_due_at", "is not", null)
       .orderBy("webhook_due_at")
       .execute();
     return rows.map((row) => ({
-      jobId: row.id,
+      job: record(row),
       url: row.webhook_url ?? "",
       secret: row.webhook_secret ?? "",
       attempts: row.webhook_attempts,

@@ -1,5 +1,5 @@
 /** API keys. Only their hashes are stored: a key is 256 random bits, so a plain SHA-256 cannot be reversed. */
-import { createHash, randomBytes, randomUUID, timingSafeEqual } from "node:crypto";
+import { createHash, createHmac, randomBytes, randomUUID, timingSafeEqual } from "node:crypto";
 import type { Selectable } from "kysely";
 import { EaselError } from "../errors.ts";
 import type { Database, Schema } from "./database.ts";
@@ -132,6 +132,14 @@ export class KeyStore {
   async isEmpty(): Promise<boolean> {
     return (await this.#database.selectFrom("keys").select("id").limit(1).executeTakeFirst()) === undefined;
   }
+}
+
+/**
+ * What the webhooks of this key's jobs are signed with. It follows from the key, so its owner knows it without being told,
+ * and can hand it to a receiver who must not know the key.
+ */
+export function webhookSecret(key: string): string {
+  return `whsec_${createHmac("sha256", key).update("easel webhook").digest("base64")}`;
 }
 
 /** Why a stored key opens nothing any more; undefined when it does. */

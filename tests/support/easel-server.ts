@@ -6,11 +6,11 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { FastifyInstance } from "fastify";
 import { loadConfig } from "../../src/config.ts";
-import { Engine } from "../../src/engine/engine.ts";
+import type { Engine } from "../../src/engine/engine.ts";
+import type { Jobs } from "../../src/engine/jobs.ts";
 import { ModelCatalog } from "../../src/engine/model-catalog.ts";
-import { createApp } from "../../src/server/app.ts";
-import { openDatabase } from "../../src/store/database.ts";
-import { KeyStore } from "../../src/store/keys.ts";
+import { Service } from "../../src/server/service.ts";
+import type { KeyStore } from "../../src/store/keys.ts";
 
 /** Two tiny FLUX pipelines with random weights; their pictures mean nothing. */
 export const tinyModel = "flux-dev-tiny";
@@ -25,6 +25,8 @@ export interface EaselServer extends AsyncDisposable {
   key: string;
   app: FastifyInstance;
   engine: Engine;
+  keys: KeyStore;
+  jobs: Jobs;
   /** What the server has logged. */
   log: string[];
   /** `fetch` with the key; a body is sent as JSON by POST. */
@@ -36,20 +38,19 @@ export async function startServer(settings: Record<string, string> = {}): Promis
   const home = mkdtempSync(join(tmpdir(), "easel-server-"));
   const config = loadConfig({ EASEL_HOME: home, EASEL_MODEL: tinyModel, EASEL_THREADS: "1", ...settings });
   const catalog = new ModelCatalog({ home, folders: [tinyModelFolder, fixture(otherTinyModel)] });
-  const engine = Engine.start({ ...config, catalog, niceness: 5 });
-  const database = await openDatabase(join(home, "easel.db"));
-  const keys = new KeyStore(database);
-  const { key } = await keys.create("test");
   const log: string[] = [];
   const stream = { write: (line: string) => void log.push(line) };
-  const app = createApp({
+  const service = await Service.open({
     ...config,
-    engine,
-    keys,
+    catalog,
     defaultModel: config.model,
     limits: config,
+    niceness: 5,
     log: { level: "debug", stream },
+    webhookRetryDelaysMs: [10, 20, 40],
   });
+  const { app, engine, keys } = service;
+  const { key } = await keys.create("test");
   await app.listen({ host: "127.0.0.1", port: 0 });
   const url = `http://127.0.0.1:${(app.server.address() as AddressInfo).port}`;
 
@@ -58,6 +59,8 @@ export async function startServer(settings: Record<string, string> = {}): Promis
     key,
     app,
     engine,
+    keys,
+    jobs: service.jobs,
     log,
     fetch(path, body, init = {}) {
       const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
@@ -65,9 +68,7 @@ export async function startServer(settings: Record<string, string> = {}): Promis
       return fetch(url + path, { method: "POST", headers, body: JSON.stringify(body), ...init });
     },
     async [Symbol.asyncDispose]() {
-      await engine.close();
-      await app.close();
-      await database.destroy();
+      await service.close();
       rmSync(home, { recursive: true });
     },
   };

@@ -3,11 +3,9 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import type { FastifyInstance } from "fastify";
 import { type Config, loadConfig } from "../../config.ts";
-import { Engine } from "../../engine/engine.ts";
 import { EaselError } from "../../errors.ts";
-import { createApp } from "../../server/app.ts";
-import { openDatabase } from "../../store/database.ts";
-import { KeyStore } from "../../store/keys.ts";
+import { Service } from "../../server/service.ts";
+import type { KeyStore } from "../../store/keys.ts";
 import { exitCodes } from "../exit-codes.ts";
 import { Interruption } from "../interruption.ts";
 import { chooseModel } from "../model-choice.ts";
@@ -24,9 +22,6 @@ interface ServeFlags {
 /** Enough for the API to answer in milliseconds while every core draws. */
 const engineNiceness = 5;
 
-/** How long pictures in progress may still take when the server is told to stop. */
-const shutdownGraceMs = 10_000;
-
 /** Serves until SIGINT or SIGTERM. Throws `EaselError` when it cannot start. */
 export async function serve(flags: ServeFlags): Promise<number> {
   using interruption = new Interruption();
@@ -34,24 +29,26 @@ export async function serve(flags: ServeFlags): Promise<number> {
   const { catalog, name: defaultModel } = await chooseModel(config.model, config);
   await catalog.resolve(defaultModel);
 
-  await using database = await openDatabase(join(config.home, "easel.db"));
-  const keys = new KeyStore(database);
-  await using engine = Engine.start({ ...config, cacheDir: join(config.home, "cache"), catalog, niceness: engineNiceness });
-  const log = { level: config.logLevel, stream: process.stderr };
-  await using app = createApp({ ...config, engine, keys, defaultModel, limits: config, log });
+  await using service = await Service.open({
+    ...config,
+    cacheDir: join(config.home, "cache"),
+    catalog,
+    defaultModel,
+    limits: config,
+    niceness: engineNiceness,
+    log: { level: config.logLevel, stream: process.stderr },
+  });
 
-  const url = await listen(app, config);
+  const url = await listen(service.app, config);
   // Only now: had the port been taken, a key would have been stored that nobody ever saw.
-  await provideFirstKey(keys, config, url);
+  await provideFirstKey(service.keys, config, url);
   process.stdout.write(`listening on ${url}\n`);
 
   const { promise: stopped, resolve: stop } = Promise.withResolvers<void>();
   if (interruption.signal.aborted) stop();
   interruption.signal.addEventListener("abort", () => stop());
   await stopped;
-  const impatience = setTimeout(() => void engine.close(), shutdownGraceMs);
-  await app.close();
-  clearTimeout(impatience);
+  await service.close(config.shutdownSeconds * 1000);
   return exitCodes.success;
 }
 

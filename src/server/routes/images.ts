@@ -1,10 +1,10 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { FastifyPluginAsyncZod } from "fastify-type-provider-zod";
-import type { Engine } from "../../engine/engine.ts";
 import type { RequestLimits } from "../../engine/generation-request.ts";
-import { clientAbort } from "../client-abort.ts";
-import { type Deliver, inline, toEvents, toImagesResponse } from "../drawing-answer.ts";
+import { waitingOptions } from "../client-abort.ts";
+import { inline, toEvents, toImagesResponse } from "../drawing-answer.ts";
 import { bodyNotices, type DrawingDefaults, toGenerationRequest } from "../drawing-request.ts";
+import { answerWithJob, type JobAnswerOptions, jobObject, prefersJob } from "../job-answer.ts";
 import { readForm } from "../multipart.ts";
 import {
   type DrawingBody,
@@ -16,11 +16,8 @@ import {
 } from "../openai-schemas.ts";
 import { sendEvents } from "../sse.ts";
 
-export interface ImageRoutesOptions extends DrawingDefaults {
-  engine: Engine;
+export interface ImageRoutesOptions extends DrawingDefaults, JobAnswerOptions {
   limits: RequestLimits;
-  /** Puts pictures behind links. */
-  linksFor: (request: FastifyRequest) => Deliver;
 }
 
 /** Pictures from words, from pictures and words, and from pictures alone. */
@@ -32,7 +29,14 @@ export const imageRoutes: FastifyPluginAsyncZod<ImageRoutesOptions> = async (app
   const fromWords = imageGenerationBody(options.limits);
   app.post(
     "/images/generations",
-    { schema: { summary: "Draw pictures from a prompt", tags, body: fromWords, response } },
+    {
+      schema: {
+        summary: "Draw pictures from a prompt",
+        tags,
+        body: fromWords,
+        response: { ...response, 202: jobObject.describe("With `Prefer: respond-async`.") },
+      },
+    },
     (request, reply) => draw(request, reply, "image_generation", fromWords),
   );
 
@@ -63,9 +67,15 @@ export const imageRoutes: FastifyPluginAsyncZod<ImageRoutesOptions> = async (app
     { shape }: { shape: object },
   ): Promise<ImagesResponse> {
     const body = request.body as DrawingBody & Record<string, unknown>;
-    const notices = bodyNotices(body, new Set(Object.keys(shape)));
-    const signal = clientAbort(reply);
-    const generation = await options.engine.submit(await toGenerationRequest(body, options), { signal });
+    const asJob = kind === "image_generation" && prefersJob(request);
+    const notices = bodyNotices(body, new Set([...Object.keys(shape), ...(asJob ? ["webhook_url"] : [])]));
+    const waiting = waitingOptions(request, reply);
+    const drawing = await toGenerationRequest(body, options);
+    // A given picture would have to be kept too; whoever sends one waits, or watches the stream.
+    if (asJob) {
+      return answerWithJob(request, reply, drawing, { ...options, body, notices }) as unknown as ImagesResponse;
+    }
+    const generation = await options.jobs.submit(drawing, waiting);
     // Fastify sends the stream that the reply was given; the schema describes the other answer.
     if (body.stream === true) {
       return sendEvents(reply, toEvents(generation, body, { kind, notices })) as unknown as ImagesResponse;

@@ -1,0 +1,103 @@
+/** Everything that serves, put together in the order in which it depends on each other, and taken apart in the reverse. */
+import { join } from "node:path";
+import type { FastifyInstance } from "fastify";
+import { Engine, type EngineOptions } from "../engine/engine.ts";
+import { Jobs } from "../engine/jobs.ts";
+import { KeptPictures } from "../engine/kept-pictures.ts";
+import { type Database, openDatabase } from "../store/database.ts";
+import { JobStore } from "../store/jobs.ts";
+import { KeyStore } from "../store/keys.ts";
+import { type AppOptions, createApp } from "./app.ts";
+import { createModerator, type ModerationOptions } from "./moderation.ts";
+import { Webhooks } from "./webhooks.ts";
+
+export interface ServiceOptions
+  extends
+    Omit<AppOptions, "engine" | "jobs" | "keys" | "jobStore" | "database">,
+    Omit<EngineOptions, "maxUpscaledSide">,
+    ModerationOptions {
+  /** A `postgres://` address. Default: SQLite in `home`. */
+  databaseUrl?: string | undefined;
+  disconnectGraceSeconds: number;
+  jobRetentionHours: number;
+  webhookRetryDelaysMs?: readonly number[] | undefined;
+}
+
+export class Service implements AsyncDisposable {
+  readonly app: FastifyInstance;
+  readonly engine: Engine;
+  readonly jobs: Jobs;
+  readonly keys: KeyStore;
+  readonly #database: Database;
+  readonly #webhooks: Webhooks;
+  readonly #closing = new AbortController();
+  #closed: Promise<void> | undefined;
+
+  private constructor(database: Database, options: ServiceOptions) {
+    const { home } = options;
+    // Read before anything is started that would have to be stopped when the word list is not there.
+    const moderator = createModerator(options);
+    const onFault = (error: unknown) => this.app.log.error({ err: error }, "a fault in the background");
+    const store = new JobStore(database);
+    this.#database = database;
+    this.keys = new KeyStore(database);
+    this.engine = Engine.start(options);
+    this.jobs = new Jobs({
+      engine: this.engine,
+      store,
+      keys: this.keys,
+      pictures: new KeptPictures(join(home, "jobs")),
+      moderate: moderator && (({ prompt }) => moderator(prompt)),
+      disconnectGraceMs: options.disconnectGraceSeconds * 1000,
+      onFault,
+    });
+    const { engine, jobs, keys } = this;
+    this.app = createApp({ ...options, engine, jobs, keys, jobStore: store, database });
+    this.#webhooks = new Webhooks({
+      jobs,
+      store,
+      allowPrivate: options.webhookAllowPrivate,
+      retryDelaysMs: options.webhookRetryDelaysMs,
+      onFault,
+    });
+  }
+
+  /**
+   * A service that is ready to listen, with the kept jobs of the last one taken up again. Throws `io_failed` when the
+   * database or the word list cannot be used.
+   */
+  static async open(options: ServiceOptions): Promise<Service> {
+    const database = await openDatabase(options.databaseUrl ?? join(options.home, "easel.db"));
+    let service: Service;
+    try {
+      service = new Service(database, options);
+    } catch (error) {
+      await database.destroy();
+      throw error;
+    }
+    const { app, jobs } = service;
+    const { resumed, lost } = await jobs.recover();
+    if (resumed.length > 0) app.log.info({ jobs: resumed }, "took up the jobs of the last run");
+    if (lost.length > 0) app.log.warn({ jobs: lost }, "these generations were lost with the last run, and not charged");
+    jobs.sweep(options.jobRetentionHours * 3600_000, service.#closing.signal);
+    return service;
+  }
+
+  /** Takes no more work, lets what is in hand go on for at most `drainMs`, answers everybody, and closes. */
+  async close(drainMs = 0): Promise<void> {
+    this.#closed ??= this.#close(drainMs);
+    await this.#closed;
+  }
+
+  async #close(drainMs: number): Promise<void> {
+    this.#closing.abort();
+    // Both at once: the server refuses new connections while the old ones wait for their pictures.
+    await Promise.all([this.jobs.drain(drainMs), this.app.close()]);
+    this.#webhooks.close();
+    await this.#database.destroy();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
