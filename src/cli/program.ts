@@ -115,6 +115,7 @@ Exit codes: 0 identical, 1 different or failed, 2 wrong usage, 130 interrupted w
     .description("Serve the OpenAI-compatible HTTP API.")
     .option("--host <address>", "address to listen on (default: 127.0.0.1)")
     .option("--port <number>", "port to listen on; 0 takes a free one (default: 8080)")
+    .option("--open-loopback", "let programs on this machine draw without an API key")
     .addHelpText(
       "after",
       `
@@ -129,6 +130,8 @@ Examples:
       const { serve } = await import("./commands/serve.ts");
       setExitCode(await serve(flags));
     });
+
+  addKeyCommands(program);
 
   program
     .command("models")
@@ -178,6 +181,68 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted with Ctrl-C.`,
     });
 
   return program;
+}
+
+function addKeyCommands(program: Command): void {
+  const keys = program.command("keys").description("Say who may use the server, and how much.");
+
+  keys
+    .command("create")
+    .description("Create an API key and print it, once.")
+    .argument("<name>", "whose it is, or what for")
+    .option("--scopes <list>", "images, models, usage, metrics, admin (default: images,models,usage)")
+    .option("--models <list>", "the only models it may use (default: all)")
+    .option("--expires <when>", "the day it ends, such as 2030-01-31, or in how many days, such as 30d")
+    .option("--requests-per-minute <count>", "how often it may ask for pictures")
+    .option("--concurrent-pictures <count>", "how many pictures it may have waiting or being drawn at once")
+    .option("--budget <amount>", "megapixel-steps a calendar day or month, such as 500/day or 20000/month")
+    .option("--priority <name>", "its share of the queue: low, normal, high (default: normal)")
+    .option("--json", "print the result as one JSON object")
+    .addHelpText(
+      "after",
+      `
+A megapixel-step is one denoising step of a picture of a million pixels: 1024x1024 in 28 steps costs 29.4.
+
+Examples:
+  $ easel keys create alice
+  $ easel keys create web --models easel-sketch --requests-per-minute 60 --budget 500/day
+  $ easel keys create prometheus --scopes metrics --json`,
+    )
+    .action(async (name: string, flags: object) => {
+      const { createKey } = await import("./commands/keys.ts");
+      await createKey(name, flags);
+    });
+
+  keys
+    .command("list")
+    .description("List the keys with their rights; the keys themselves cannot be shown.")
+    .option("--json", "print the list as one JSON object")
+    .action(async (flags: { json?: true }) => {
+      const { listKeys } = await import("./commands/keys.ts");
+      await listKeys(flags);
+    });
+
+  keys
+    .command("revoke")
+    .description("End the validity of a key, at once.")
+    .argument("<id or name>", "from `easel keys list`; a name stands for all valid keys of that name")
+    .option("--json", "print the result as one JSON object")
+    .action(async (idOrName: string, flags: { json?: true }) => {
+      const { revokeKey } = await import("./commands/keys.ts");
+      await revokeKey(idOrName, flags);
+    });
+
+  program
+    .command("usage")
+    .description("Export what was drawn by day, key and model, as CSV.")
+    .option("--from <day>", "first day, such as 2030-01-31 (UTC)")
+    .option("--to <day>", "last day")
+    .option("--key <id>", "only this key's")
+    .option("--json", "print one JSON object instead")
+    .action(async (flags: object) => {
+      const { usage } = await import("./commands/keys.ts");
+      await usage(flags);
+    });
 }
 
 function withEngineOptions(command: Command): Command {

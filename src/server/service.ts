@@ -4,7 +4,7 @@ import type { FastifyInstance } from "fastify";
 import { Engine, type EngineOptions } from "../engine/engine.ts";
 import { Jobs } from "../engine/jobs.ts";
 import { KeptPictures } from "../engine/kept-pictures.ts";
-import { type Database, openDatabase } from "../store/database.ts";
+import { type Database, databaseLocation, openDatabase } from "../store/database.ts";
 import { JobStore } from "../store/jobs.ts";
 import { KeyStore } from "../store/keys.ts";
 import { type AppOptions, createApp } from "./app.ts";
@@ -67,7 +67,7 @@ export class Service implements AsyncDisposable {
    * database or the word list cannot be used.
    */
   static async open(options: ServiceOptions): Promise<Service> {
-    const database = await openDatabase(options.databaseUrl ?? join(options.home, "easel.db"));
+    const database = await openDatabase(databaseLocation(options));
     let service: Service;
     try {
       service = new Service(database, options);

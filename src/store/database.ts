@@ -1,6 +1,6 @@
 /** Easel's database, reached through a typed schema: SQLite in one file, or PostgreSQL by its connection string. */
 import { chmodSync, closeSync, mkdirSync, openSync } from "node:fs";
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 import SQLite from "better-sqlite3";
 import { type Dialect, Kysely, PostgresDialect, SqliteDialect } from "kysely";
 import { Migrator } from "kysely/migration";
@@ -67,6 +67,11 @@ export interface Schema {
 }
 
 export type Database = Kysely<Schema>;
+
+/** Where the records are: in PostgreSQL when there is an address, else in a file of the data directory. */
+export function databaseLocation({ home, databaseUrl }: { home: string; databaseUrl?: string | undefined }): string {
+  return databaseUrl ?? join(home, "easel.db");
+}
 
 /**
  * Opens the database at `location`, a file's path or a `postgres://` address, and brings its schema up to date. A file is

@@ -17,6 +17,7 @@ interface ServeFlags {
   device?: string;
   precision?: string;
   threads?: string;
+  openLoopback?: true;
 }
 
 /** Enough for the API to answer in milliseconds while every core draws. */
@@ -25,7 +26,7 @@ const engineNiceness = 5;
 /** Serves until SIGINT or SIGTERM. Throws `EaselError` when it cannot start. */
 export async function serve(flags: ServeFlags): Promise<number> {
   using interruption = new Interruption();
-  const config = loadConfig(process.env, { ...flags });
+  const config = loadConfig(process.env, { ...flags, openLoopback: flags.openLoopback && "1" });
   const { catalog, name: defaultModel } = await chooseModel(config.model, config);
   await catalog.resolve(defaultModel);
 
