@@ -23,6 +23,9 @@ export interface ServiceOptions
   webhookRetryDelaysMs?: readonly number[] | undefined;
 }
 
+/** How long a client may take to read its answer when the server closes. */
+const deliveryMs = 3000;
+
 export class Service implements AsyncDisposable {
   readonly app: FastifyInstance;
   readonly engine: Engine;
@@ -91,8 +94,12 @@ export class Service implements AsyncDisposable {
 
   async #close(drainMs: number): Promise<void> {
     this.#closing.abort();
-    // Both at once: the server refuses new connections while the old ones wait for their pictures.
-    await Promise.all([this.jobs.drain(drainMs), this.app.close()]);
+    // At once: the server refuses new connections while the old ones wait for their pictures.
+    const closed = this.app.close();
+    await this.jobs.drain(drainMs);
+    const impatience = setTimeout(() => this.app.server.closeAllConnections(), deliveryMs);
+    await closed;
+    clearTimeout(impatience);
     this.#webhooks.close();
     await this.#database.destroy();
   }
