@@ -85,6 +85,14 @@ describe("easel generate", () => {
   });
 });
 
+test("a prompt that is too long for a JPEG's metadata is left out of it, and a notice says so", async () => {
+  const prompt = "猫と犬".repeat(10_000);
+  const { stdout } = await draw(prompt, ...small, "--out", "long.jpg", "--json");
+  expect(JSON.parse(stdout).notices).toContain("The prompt is too long for a JPEG's metadata and was left out of it.");
+  await draw(prompt, ...small, "--out", "long.webp");
+  expect(await cli("replay", "long.webp", "--model", tinyModelFolder)).toMatchObject({ code: 0 });
+});
+
 describe("easel replay", () => {
   test("draws the same picture again and says that it is identical", async () => {
     const { code, stdout } = await cli("replay", "cat.png", "--model", tinyModelFolder);

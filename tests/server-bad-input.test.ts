@@ -1,6 +1,7 @@
 import { connect } from "node:net";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { imageEditBody, imageGenerationBody } from "../src/server/openai-schemas.ts";
 import { type EaselServer, startServer } from "./support/easel-server.ts";
 
 let server: EaselServer;
@@ -82,14 +83,10 @@ test.each([
 });
 
 test("whatever JSON comes, the answer is never a 5xx", async () => {
+  const fields = Object.keys(imageGenerationBody({ maxImages: 10, minSide: 16, maxSide: 2048 }).shape);
   const junk = fc.record(
-    {
-      prompt: fc.jsonValue(),
-      n: fc.jsonValue(),
-      size: fc.jsonValue(),
-      seed: fc.jsonValue(),
-      background: fc.constant("transparent"),
-    },
+    // One value that is refused, so that none of them is drawn.
+    { ...Object.fromEntries(fields.map((name) => [name, fc.jsonValue()])), background: fc.constant("transparent") },
     { requiredKeys: ["background"] },
   );
   await fc.assert(
@@ -97,6 +94,27 @@ test("whatever JSON comes, the answer is never a 5xx", async () => {
       expect((await server.fetch(route, body)).status).toBe(400);
     }),
     { numRuns: 100 },
+  );
+});
+
+test("whatever a form says, the answer is never a 5xx", async () => {
+  const fields = Object.keys(imageEditBody({ maxImages: 10, minSide: 16, maxSide: 2048 }).shape);
+  const value = fc.oneof(fc.string(), fc.string({ unit: "binary" }), fc.double().map(String), fc.uint8Array());
+  const junk = fc.array(fc.tuple(fc.oneof(fc.constantFrom(...fields), fc.string()), value), { maxLength: 12 });
+  const routes = fc.constantFrom("edits", "variations", "upscale");
+  await fc.assert(
+    fc.asyncProperty(routes, junk, async (name, entries) => {
+      const form = new FormData();
+      form.append("output_format", "gif");
+      for (const [field, content] of entries) {
+        form.append(field, typeof content === "string" ? content : new Blob([new Uint8Array(content)]));
+      }
+      const headers = { authorization: `Bearer ${server.key}` };
+      const response = await fetch(`${server.url}/v1/images/${name}`, { method: "POST", headers, body: form });
+      expect(response.status, JSON.stringify(entries)).toBe(400);
+      expect(await response.json()).toMatchObject({ error: { code: "invalid_request" } });
+    }),
+    { numRuns: 150 },
   );
 });
 

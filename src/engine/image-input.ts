@@ -48,6 +48,8 @@ export async function readImageInput(
   return { image, mask: whereTransparent(mask.alpha), strength };
 }
 
-function whereTransparent(alpha: GrayImage): GrayImage {
-  return { ...alpha, pixels: alpha.pixels.map((opacity) => 255 - opacity) };
+function whereTransparent({ width, height, pixels: opacity }: GrayImage): GrayImage {
+  const pixels = new Uint8Array(opacity.length);
+  for (let i = 0; i < pixels.length; i++) pixels[i] = 255 - opacity[i]!;
+  return { width, height, pixels };
 }

@@ -1,6 +1,7 @@
 /** The bytes of a PNG, JPEG or WebP file from anywhere → pixels. */
 import sharp, { type Metadata, type Sharp } from "sharp";
 import { InvalidRequestError } from "../errors.ts";
+import { Gate } from "./gate.ts";
 import type { GrayImage, RgbImage } from "./rgb-image.ts";
 
 export interface DecodeLimits {
@@ -18,6 +19,8 @@ export interface DecodedImage {
 /** No longer than what WebP can hold: a strip of 1 × 40 million pixels is no picture. */
 export const maxDecodedSide = 16_384;
 const timeoutSeconds = 20;
+/** A large picture takes hundreds of megabytes while it is decoded: many clients must not add up to all of them. */
+const gate = new Gate(2);
 
 /**
  * Reads a picture that may be hostile. Its kind and its size are checked before a pixel is decoded; Exif's orientation is
@@ -29,15 +32,7 @@ export async function decodeImage(file: Uint8Array, param: string, limits: Decod
     // Reads the header alone, so that what is too large can be told its size.
     const metadata = await sharp(file, { limitInputPixels: false }).metadata();
     checkSize(metadata, param, limits);
-    const upright = sharp(file, { limitInputPixels: limits.maxPixels, failOn: "error" })
-      .timeout({ seconds: timeoutSeconds })
-      .autoOrient()
-      .toColourspace("srgb");
-    const colour = metadata.hasAlpha ? upright.clone().flatten({ background: "white" }) : upright;
-    const image = await rawPixels(colour.removeAlpha());
-    if (!metadata.hasAlpha) return { image, alpha: undefined };
-    const alpha = await rawPixels(upright.clone().extractChannel("alpha").toColourspace("b-w"));
-    return { image, alpha: alpha.pixels.every((opacity) => opacity === 255) ? undefined : alpha };
+    return await gate.run(() => decodePixels(file, metadata.hasAlpha, limits));
   } catch (cause) {
     if (cause instanceof InvalidRequestError) throw cause;
     throw new InvalidRequestError(param, `${param} cannot be read: the file is damaged or incomplete.`);
@@ -65,6 +60,24 @@ function checkSize({ width, height, pages = 1 }: Metadata, param: string, { maxP
       `${param} must have at most ${maxPixels} pixels in all, but ${width}x${height} are ${width * height}.`,
     );
   }
+}
+
+async function decodePixels(file: Uint8Array, hasAlpha: boolean, { maxPixels }: DecodeLimits): Promise<DecodedImage> {
+  const upright = sharp(file, { limitInputPixels: maxPixels, failOn: "error" })
+    .timeout({ seconds: timeoutSeconds })
+    .autoOrient()
+    .toColourspace("srgb");
+  const colour = hasAlpha ? upright.clone().flatten({ background: "white" }) : upright;
+  const image = await rawPixels(colour.removeAlpha());
+  if (!hasAlpha) return { image, alpha: undefined };
+  const alpha = await rawPixels(upright.clone().extractChannel("alpha").toColourspace("b-w"));
+  return { image, alpha: isOpaque(alpha) ? undefined : alpha };
+}
+
+/** A plain loop: with a callback for each of 40 million pixels the server would stand still. */
+function isOpaque({ pixels }: GrayImage): boolean {
+  for (let i = 0; i < pixels.length; i++) if (pixels[i] !== 255) return false;
+  return true;
 }
 
 async function rawPixels(picture: Sharp): Promise<RgbImage> {

@@ -5,6 +5,7 @@ import type { RequestLimits } from "../../engine/generation-request.ts";
 import { InvalidRequestError } from "../../errors.ts";
 import { decodeImage, type DecodeLimits } from "../../images/decode.ts";
 import { encodeImage } from "../../images/encode.ts";
+import { Gate } from "../../images/gate.ts";
 import { metadataFits, readMetadata } from "../../images/metadata.ts";
 import { upscale, upscaleMethod } from "../../images/upscale.ts";
 import { type Deliver, inline } from "../drawing-answer.ts";
@@ -21,6 +22,8 @@ export interface UpscaleRoutesOptions {
 }
 
 const defaultScale = 2;
+/** A picture of 4096 × 4096 takes 50 megabytes, and its file nearly as many. */
+const gate = new Gate(2);
 
 /** `POST /images/upscale`: a picture in, the same picture larger out. */
 export const upscaleRoutes: FastifyPluginAsyncZod<UpscaleRoutesOptions> = async (app, options) => {
@@ -59,8 +62,8 @@ export const upscaleRoutes: FastifyPluginAsyncZod<UpscaleRoutesOptions> = async 
     if (alpha !== undefined) notices.push("The picture's transparent parts were laid on white.");
 
     const output = { format: format ?? "png", quality: quality ?? undefined } as const;
-    const larger = await upscale(image, factor);
-    const data = await encodeImage(larger, { ...output, metadata: await keptMetadata(file.data, output.format) });
+    const metadata = await keptMetadata(file.data, output.format);
+    const data = await gate.run(async () => encodeImage(await upscale(image, factor), { ...output, metadata }));
     return {
       created: Math.floor(Date.now() / 1000),
       data: [
