@@ -47,6 +47,29 @@ async function untilRunning(id: string): Promise<JobObject> {
   }
 }
 
+const post = (body: object, headers: Record<string, string> = {}, init: RequestInit = {}, route = drawRoute) =>
+  server.fetch(route, body, { ...withHeaders(headers), method: "POST", body: JSON.stringify(body), ...init });
+const requestsOf = async () => {
+  const { data } = (await (await server.fetch("/v1/usage")).json()) as { data: { requests: number }[] };
+  return data.reduce((sum, { requests }) => sum + requests, 0);
+};
+
+/** A receiver that answers with `statuses`, then with 200. */
+async function receive(statuses: number[] = []) {
+  const received: { headers: IncomingMessage["headers"]; body: string; atMs: number }[] = [];
+  const receiver = createServer((request, response) => {
+    let body = "";
+    request.setEncoding("utf8").on("data", (chunk: string) => (body += chunk));
+    request.on("end", () => {
+      received.push({ headers: request.headers, body, atMs: performance.now() });
+      response.writeHead(statuses[received.length - 1] ?? 200, { location: "/elsewhere" }).end();
+    });
+  });
+  await new Promise<void>((listening) => receiver.listen(0, "127.0.0.1", listening));
+  const url = `http://127.0.0.1:${(receiver.address() as AddressInfo).port}/hook`;
+  return { received, url, [Symbol.dispose]: () => void receiver.close() };
+}
+
 describe("jobs", () => {
   test("a job is accepted at once, and later has the pictures that waiting would have given", async () => {
     const response = await server.fetch(jobsRoute, { ...small, seed: 7, n: 2, sead: 1 });
@@ -128,13 +151,6 @@ describe("jobs", () => {
 });
 
 describe("the same request twice", () => {
-  const post = (body: object, headers: Record<string, string> = {}, init: RequestInit = {}) =>
-    server.fetch(drawRoute, body, { ...withHeaders(headers), method: "POST", body: JSON.stringify(body), ...init });
-  const requestsOf = async () => {
-    const { data } = (await (await server.fetch("/v1/usage")).json()) as { data: { requests: number }[] };
-    return data.reduce((sum, { requests }) => sum + requests, 0);
-  };
-
   test("with an explicit seed and in hand, is drawn and charged once", async () => {
     const before = await requestsOf();
     const body = { ...small, seed: 11, steps: 20 };
@@ -187,37 +203,18 @@ describe("the same request twice", () => {
   });
 
   test("a job ordered twice with the same Idempotency-Key is one job", async () => {
-    const send = (body: object) =>
-      server.fetch(jobsRoute, body, {
-        ...withHeaders({ "idempotency-key": "job-1" }),
-        method: "POST",
-        body: JSON.stringify(body),
-      });
-    const ids = await Promise.all([1, 2, 3].map(async () => ((await (await send(small)).json()) as JobObject).id));
+    const headers = { "idempotency-key": "job-1" };
+    const ids = await Promise.all(
+      [1, 2, 3].map(async () => ((await (await post(small, headers, {}, jobsRoute)).json()) as JobObject).id),
+    );
     expect(new Set(ids).size).toBe(1);
     await ended(ids[0] ?? "");
-    expect(((await (await send(small)).json()) as JobObject).id).toBe(ids[0]);
-    expect((await send({ ...small, n: 2 })).status).toBe(400);
+    expect(((await (await post(small, headers, {}, jobsRoute)).json()) as JobObject).id).toBe(ids[0]);
+    expect((await post({ ...small, n: 2 }, headers, {}, jobsRoute)).status).toBe(400);
   });
 });
 
 describe("webhooks", () => {
-  /** A receiver that answers with `statuses`, then with 200. */
-  async function receive(statuses: number[] = []) {
-    const received: { headers: IncomingMessage["headers"]; body: string; atMs: number }[] = [];
-    const receiver = createServer((request, response) => {
-      let body = "";
-      request.setEncoding("utf8").on("data", (chunk: string) => (body += chunk));
-      request.on("end", () => {
-        received.push({ headers: request.headers, body, atMs: performance.now() });
-        response.writeHead(statuses[received.length - 1] ?? 200, { location: "/elsewhere" }).end();
-      });
-    });
-    await new Promise<void>((listening) => receiver.listen(0, "127.0.0.1", listening));
-    const url = `http://127.0.0.1:${(receiver.address() as AddressInfo).port}/hook`;
-    return { received, url, [Symbol.dispose]: () => void receiver.close() };
-  }
-
   test("tell how a job ended, signed so that its owner can check who sent it and when", async () => {
     using hook = await receive();
     const { id } = await order({ ...small, webhook_url: hook.url });

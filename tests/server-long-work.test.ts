@@ -13,6 +13,8 @@ const route = "/v1/images/generations";
 /** Gives a request time to begin its work. */
 const aMoment = () => new Promise((resolve) => setTimeout(resolve, 500));
 
+const data = async (response: Response) => ((await response.json()) as { data: unknown[] }).data;
+
 async function draw(): Promise<void> {
   const response = await server.fetch(route, small);
   expect(response.status, await response.text()).toBe(200);
@@ -50,7 +52,6 @@ test("the model list answers within 20 ms while a picture is drawn", async () =>
 
 test("an engine process that is killed costs time only: a new one draws the same picture", async () => {
   const request = { prompt: "a white cat", size: "256x256", steps: 60, seed: 7 };
-  const data = async (response: Response) => ((await response.json()) as { data: unknown[] }).data;
   const undisturbed = await data(await server.fetch(route, request));
   const killed = server.engine.processId;
   const work = server.fetch(route, request);

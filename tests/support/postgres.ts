@@ -67,8 +67,8 @@ function findBinaries(): string | undefined {
 }
 
 function nobody(): { uid?: number; gid?: number } {
-  const id = (flag: string) => Number(spawnSync("id", [flag, "nobody"], { encoding: "utf8" }).stdout);
-  return { uid: id("-u"), gid: id("-g") };
+  const [uid, gid] = ["-u", "-g"].map((flag) => Number(spawnSync("id", [flag, "nobody"], { encoding: "utf8" }).stdout));
+  return uid === undefined || gid === undefined ? {} : { uid, gid };
 }
 
 async function untilReady(server: ChildProcess): Promise<void> {
