@@ -69,6 +69,9 @@ describe("easel generate", () => {
 
   test.each([
     [["--mask", "mask.png"], "--mask needs --image"],
+    [["--lora", "nonesuch"], 'There is no LoRA "nonesuch"; available: none'],
+    [["--lora", "./none.safetensors:0.5"], "--lora ./none.safetensors: there is no such file"],
+    [["--lora", "a:99"], "--lora must be"],
     [["--strength", "0.5"], "--strength needs --image"],
     [["--image", "none.png"], "--image none.png: there is no such file"],
     [["--image", "."], "--image .: it is a folder"],
@@ -117,6 +120,18 @@ describe("easel replay", () => {
     expect(await cli("replay", "edit.png", ...model, "--image", "mask.png", "--mask", "mask.png")).toMatchObject({
       code: 2,
       stderr: expect.stringContaining("is not the picture"),
+    });
+  });
+
+  test("holds for a picture with a LoRA, when it is told where that is", async () => {
+    const lora = join(tinyModelFolder, "..", "formats", "lora-diffusers.safetensors");
+    await draw("a cat", ...small, "--seed", "7", "--lora", `${lora}:0.5`, "--out", "lora.png");
+    expect(readFileSync(file("lora.png"))).not.toEqual(readFileSync(file("cat.png")));
+    const model = ["--model", tinyModelFolder];
+    expect(await cli("replay", "lora.png", ...model, "--lora", lora)).toMatchObject({ code: 0 });
+    expect(await cli("replay", "lora.png", ...model)).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('There is no LoRA "lora-diffusers"'),
     });
   });
 

@@ -79,6 +79,16 @@ describe("drawing", () => {
     expect(digests.size).toBe(variants.length);
   });
 
+  test("a LoRA changes the picture by its scale, and is told in its file", async () => {
+    const plain = await draw({ seed: 1 });
+    const whole = await draw({ seed: 1, lora: "lora-diffusers" });
+    const half = await draw({ seed: 1, lora: [{ name: "lora-diffusers", scale: 0.5 }] });
+    expect(new Set([plain, whole, half].map((answer) => digest(picture(answer)))).size).toBe(3);
+    expect(picture(await draw({ seed: 1, lora: ["lora-diffusers:0.5"] }))).toEqual(picture(half));
+    expect(picture(half).toString("latin1")).toContain('"lora":[{"name":"lora-diffusers","scale":0.5}]');
+    expect(digest(picture(await draw({ seed: 1 })))).toBe(digest(picture(plain)));
+  });
+
   test("a picture tells how it was made", async () => {
     const text = picture(await draw({ prompt: "a cat 🐈 in Rome", seed: 3 })).toString("utf8");
     for (const part of ["a cat 🐈 in Rome", tinyModel, "Seed"]) expect(text).toContain(part);

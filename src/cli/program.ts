@@ -57,6 +57,7 @@ easel COMMAND --help explains a command and gives more examples.`,
     .option("--negative-prompt <text>", "what should not be in the picture; takes twice the time")
     .option("--true-cfg-scale <scale>", "weight of the negative prompt; above 1 it has an effect")
     .option("--max-sequence-length <tokens>", "tokens of the prompt to read (default: the model's own)")
+    .option("--lora <name or file[:scale]>", "a LoRA to apply, once or several times (default scale: 1)", collect)
     .option("--quality <name>", "low takes half the model's own steps, high and hd 1.5 times (default: auto)")
     .option("--image <file>", "a picture to start from: PNG, JPEG or WebP")
     .option("--mask <file>", "a picture as large, whose transparent pixels are repainted")
@@ -95,6 +96,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted with Ctrl-C.`,
     .option("--negative-prompt <text>", "the negative prompt, where the file does not tell it")
     .option("--image <file>", "the picture that it was made from, if there was one")
     .option("--mask <file>", "the mask, if there was one")
+    .option("--lora <file>", "where a LoRA is, if there was one that is not installed", collect)
     .option("--out <file>", "save the new picture too")
     .option("--json", "print the result as one JSON object")
     .addHelpText(
@@ -251,6 +253,11 @@ function withEngineOptions(command: Command): Command {
     .option("--device <name>", "where to compute: auto, cpu, webgpu, cuda, coreml, dml (default: auto)")
     .option("--precision <name>", "number format: fp32, or int8 for a quarter of the memory (default: fp32)")
     .option("--threads <count>", "CPU threads (default: all cores)");
+}
+
+/** For options that may be given several times. */
+function collect(value: string, earlier: string[] = []): string[] {
+  return [...earlier, value];
 }
 
 function describe(error: unknown): string {

@@ -8,11 +8,14 @@ import { EventLog } from "./event-log.ts";
 import { type GenerationCost, generationCost } from "./generation-cost.ts";
 import { GenerationQueue, type QueuedWork } from "./generation-queue.ts";
 import type { GenerationRequest } from "./generation-request.ts";
+import { LoraCatalog } from "./lora-catalog.ts";
 import type { ModelCatalog } from "./model-catalog.ts";
-import { planJob, type SizeLimits } from "./plan-job.ts";
+import { planJob, type Planning, type SizeLimits } from "./plan-job.ts";
 
 export interface EngineOptions extends Omit<FluxPipelineOptions, "modelDir">, EngineHostOptions, Partial<SizeLimits> {
   catalog: ModelCatalog;
+  /** Default: no LoRAs. */
+  loraCatalog?: LoraCatalog | undefined;
   /** Generations that may wait behind the one being drawn. Default 16. */
   queueBound?: number | undefined;
   /** Of these, how many of one lane. Default: all of them. */
@@ -58,14 +61,14 @@ export interface Generation {
 
 export class Engine {
   readonly catalog: ModelCatalog;
-  readonly #pipeline: Omit<FluxPipelineOptions, "modelDir">;
-  readonly #limits: SizeLimits;
+  readonly #planning: Planning;
   readonly #queue: GenerationQueue;
   readonly #host: EngineHost;
   readonly #closing = new AbortController();
 
   private constructor({
     catalog,
+    loraCatalog = new LoraCatalog({}),
     queueBound = 16,
     queueBoundPerKey,
     device,
@@ -75,9 +78,12 @@ export class Engine {
     ...options
   }: EngineOptions) {
     this.catalog = catalog;
-    this.#pipeline = { device, precision, threads, cacheDir };
     const { minSide = 16, maxSide = 2048, maxUpscaledSide = 4096, ...host } = options;
-    this.#limits = { minSide, maxSide, maxUpscaledSide };
+    this.#planning = {
+      pipeline: { device, precision, threads, cacheDir },
+      limits: { minSide, maxSide, maxUpscaledSide },
+      loraCatalog,
+    };
     this.#queue = new GenerationQueue({ bound: queueBound, laneBound: queueBoundPerKey });
     this.#host = new EngineHost(host);
   }
@@ -112,7 +118,7 @@ export class Engine {
   /** What the request would cost. Throws like `submit`, except for `queue_full`. */
   async cost(request: GenerationRequest): Promise<GenerationCost> {
     const model = await this.catalog.resolve(request.model);
-    return generationCost(await planJob(request, model, this.#pipeline, this.#limits));
+    return generationCost(await planJob(request, model, this.#planning));
   }
 
   /**
@@ -121,7 +127,7 @@ export class Engine {
    */
   async submit(request: GenerationRequest, { signal, ...turn }: SubmitOptions = {}): Promise<Generation> {
     const model = await this.catalog.resolve(request.model);
-    const job = await planJob(request, model, this.#pipeline, this.#limits);
+    const job = await planJob(request, model, this.#planning);
 
     const cancelling = new AbortController();
     const abort = AbortSignal.any([cancelling.signal, this.#closing.signal, ...(signal ? [signal] : [])]);

@@ -7,6 +7,7 @@ import { EaselError } from "../errors.ts";
 import { type ImageFormat, imageFormats } from "../images/metadata.ts";
 import { type UpscaleFactor, upscaleFactors } from "../images/upscale.ts";
 import type { GenerationParams } from "../pipelines/flux-pipeline.ts";
+import type { LoraChoice } from "./lora-catalog.ts";
 
 export interface PictureSize {
   width: number;
@@ -31,12 +32,14 @@ export type Quality = keyof typeof qualityFactors;
  * What to draw with which model. Omitted values take the model's defaults; an omitted seed is drawn at random. With a
  * picture to start from, an omitted size is that picture's, and an omitted strength is 1 with a mask and 0.6 without.
  */
-export interface GenerationRequest extends Omit<GenerationParams, "width" | "height" | "seed" | "numImages"> {
+export interface GenerationRequest extends Omit<GenerationParams, "width" | "height" | "seed" | "numImages" | "loras"> {
   /** A name of the model catalog; never a path. */
   model: string;
   size?: PictureSize | undefined;
   seed?: number | undefined;
   numImages?: number | undefined;
+  /** Adapters for the model, applied together; names of the LoRA catalog, never paths. */
+  loras?: readonly LoraChoice[] | undefined;
   /** Decides on the steps unless `numInferenceSteps` does. */
   quality?: Quality | undefined;
   /** Enlarges the finished picture. */
@@ -79,6 +82,7 @@ export function requestFields(limits: RequestLimits) {
     guidanceScale: number(0, 100),
     trueCfgScale: number(0, 100),
     maxSequenceLength: wholeNumber(1, 512),
+    loras: loras(),
     quality: oneOf(Object.keys(qualityFactors) as [Quality, ...Quality[]]),
     strength: number(0, 1).refine((value) => value > 0, { error: "must be above 0; 0 would change nothing" }),
     upscale: oneOf(upscaleFactors),
@@ -99,6 +103,29 @@ export function invalidRequest(issues: readonly { path: readonly PropertyKey[]; 
 /** A message for a schema: what the value must be, and what it was instead. */
 export function must(requirement: string): (issue: { input?: unknown }) => string {
   return ({ input }) => (input === undefined ? "is required" : `must ${requirement}, not ${show(input)}`);
+}
+
+const maxLoras = 8;
+const maxLoraScale = 10;
+
+/** "NAME", "NAME:SCALE" or {name, scale}; one or a list. */
+function loras() {
+  const error = must('be a name, "NAME:SCALE", {"name", "scale"}, or a list of these');
+  const scale = number(-maxLoraScale, maxLoraScale);
+  const written = z
+    .string({ error })
+    .min(1, { error })
+    .transform(parseLora)
+    .pipe(z.object({ name: z.string(), scale }));
+  const entry = z.union([written, z.strictObject({ name: z.string().min(1), scale: scale.optional() })], { error });
+  const list = z.array(entry, { error }).max(maxLoras, { error: `must be at most ${maxLoras}` });
+  return z.union([list, entry.transform((one) => [one])], { error });
+}
+
+/** "NAME:SCALE"; without a scale it is 1. */
+export function parseLora(choice: string): { name: string; scale: number } {
+  const [, name = choice, scale = "1"] = /^(.+):(-?\d+(?:\.\d+)?)$/s.exec(choice) ?? [];
+  return { name, scale: Number(scale) };
 }
 
 /** A schema for one of a few values. */

@@ -14,6 +14,7 @@ import {
   qualityFactors,
   sideMultiple,
 } from "./generation-request.ts";
+import type { LoraCatalog } from "./lora-catalog.ts";
 import type { CatalogModel } from "./model-catalog.ts";
 
 /** In pixels. */
@@ -22,6 +23,13 @@ export interface SizeLimits {
   maxSide: number;
   /** Of a picture that was drawn and then enlarged. */
   maxUpscaledSide: number;
+}
+
+/** What all requests to an engine have in common. */
+export interface Planning {
+  pipeline: Omit<FluxPipelineOptions, "modelDir">;
+  limits: SizeLimits;
+  loraCatalog: LoraCatalog;
 }
 
 /**
@@ -34,10 +42,20 @@ export interface SizeLimits {
 export async function planJob(
   request: GenerationRequest,
   model: CatalogModel,
-  pipeline: Omit<FluxPipelineOptions, "modelDir">,
-  limits: SizeLimits,
+  { pipeline, limits, loraCatalog }: Planning,
 ): Promise<GenerationJob> {
-  const { model: _, size, numImages = 1, quality, upscale, previews = 0, output = {}, condition, ...rest } = request;
+  const {
+    model: _,
+    size,
+    numImages = 1,
+    quality,
+    upscale,
+    previews = 0,
+    output = {},
+    condition,
+    loras,
+    ...rest
+  } = request;
   const notices: string[] = [];
   const { width, height } = size ?? (condition ? sizeLike(condition.image, model, limits) : model.nativeSize);
   if (upscale !== undefined && Math.max(width, height) * upscale > limits.maxUpscaledSide) {
@@ -54,6 +72,7 @@ export async function planJob(
     numImages,
     seed: seedOf(request, numImages),
     numInferenceSteps: rest.numInferenceSteps ?? stepsOf(quality, model),
+    loras: await loraCatalog.resolve(loras ?? []),
     condition: condition && (await fit(condition, { width, height }, notices)),
   };
   return {

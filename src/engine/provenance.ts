@@ -8,6 +8,7 @@ import { upscaleFactors } from "../images/upscale.ts";
 import { version } from "../version.ts";
 import type { GenerationJob, JobResult } from "./engine-messages.ts";
 import type { PictureSize } from "./generation-request.ts";
+import { loraName } from "./lora-catalog.ts";
 
 const whole = z.number().int().nonnegative();
 const sizeText = z.string().regex(/^[1-9]\d{0,4}x[1-9]\d{0,4}$/);
@@ -28,6 +29,7 @@ export const generationRecord = z.object({
   guidance_scale: z.number(),
   true_cfg_scale: z.number(),
   max_sequence_length: whole,
+  lora: z.array(z.object({ name: z.string(), scale: z.number() })).optional(),
   upscale: z.literal(upscaleFactors).optional(),
   /** Image to image: how far the picture was left, and the digests of the pixels it started from. */
   strength: z.number().optional(),
@@ -56,6 +58,7 @@ export function recordOf(job: GenerationJob, seed: number, drawn: PictureSize, r
     guidance_scale: result.guidanceScale,
     true_cfg_scale: result.trueCfgScale,
     max_sequence_length: result.maxSequenceLength,
+    lora: params.loras?.length ? params.loras.map(({ file, scale }) => ({ name: loraName(file), scale })) : undefined,
     upscale: job.upscale,
     strength: condition?.strength,
     image_sha256: condition && pixelDigest(condition.image),
@@ -112,6 +115,7 @@ function parametersText(record: GenerationRecord): string {
     Seed: record.seed,
     Size: record.size,
     Model: quoted(record.model),
+    Lora: record.lora && quoted(record.lora.map(({ name, scale }) => `${name}:${scale}`).join(", ")),
     "Denoising strength": record.strength,
     "Hires upscale": record.upscale,
     Version: record.software,

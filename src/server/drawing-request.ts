@@ -25,6 +25,7 @@ export async function toGenerationRequest(body: DrawingBody, defaults: DrawingDe
     guidanceScale: body.guidance_scale ?? undefined,
     trueCfgScale: body.true_cfg_scale ?? undefined,
     maxSequenceLength: body.max_sequence_length ?? undefined,
+    loras: body.lora ?? undefined,
     quality: body.quality ?? undefined,
     upscale: body.upscale ?? undefined,
     previews: body.partial_images ?? undefined,

@@ -8,6 +8,7 @@ import type { FastifyInstance } from "fastify";
 import { loadConfig } from "../../src/config.ts";
 import type { Engine } from "../../src/engine/engine.ts";
 import type { Jobs } from "../../src/engine/jobs.ts";
+import { LoraCatalog } from "../../src/engine/lora-catalog.ts";
 import { ModelCatalog } from "../../src/engine/model-catalog.ts";
 import { Service } from "../../src/server/service.ts";
 import type { KeyStore } from "../../src/store/keys.ts";
@@ -43,6 +44,7 @@ export async function startServer(settings: Record<string, string> = {}): Promis
   const service = await Service.open({
     ...config,
     catalog,
+    loraCatalog: new LoraCatalog({ home, files: [fixture("formats/lora-diffusers.safetensors")] }),
     defaultModel: config.model,
     limits: config,
     niceness: 5,

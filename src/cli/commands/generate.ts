@@ -9,6 +9,7 @@ import { upscaleMethod } from "../../images/upscale.ts";
 import { exitCodes } from "../exit-codes.ts";
 import { readImageFlags } from "../image-flags.ts";
 import { Interruption } from "../interruption.ts";
+import { chooseLoras } from "../lora-flags.ts";
 import { chooseModel } from "../model-choice.ts";
 import { planOutput, writeFiles } from "../output-files.ts";
 import { showProgress } from "../progress.ts";
@@ -24,6 +25,7 @@ interface GenerateFlags {
   trueCfgScale?: string;
   maxSequenceLength?: string;
   quality?: string;
+  lora?: string[];
   image?: string;
   mask?: string;
   strength?: string;
@@ -49,11 +51,15 @@ export async function generate(prompt: string, flags: GenerateFlags): Promise<nu
   const { pathOf, format } = planOutput(flags.out, numImages);
   const condition = await readImageFlags({ ...flags, strength }, config);
   const output = { format, quality: outputQuality, embedPrompt: flags.embedPrompt !== false && config.embedPrompt };
+  const { catalog: loraCatalog, choices: loras } = chooseLoras(flags.lora, config);
   const { catalog, name: model } = await chooseModel(config.model, config);
 
-  await using engine = Engine.start({ ...config, cacheDir: join(config.home, "cache"), catalog });
+  await using engine = Engine.start({ ...config, cacheDir: join(config.home, "cache"), catalog, loraCatalog });
   try {
-    const generation = await engine.submit({ ...request, model, condition, output }, { signal: interruption.signal });
+    const generation = await engine.submit(
+      { ...request, model, loras, condition, output },
+      { signal: interruption.signal },
+    );
     await showProgress(generation.events, { model, numImages });
     const drawn = await generation.result;
     const files = drawn.images.map((image, index) => ({ path: pathOf(index, image.seed), data: image.data }));

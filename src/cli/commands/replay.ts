@@ -14,6 +14,7 @@ import type { ImageCondition } from "../../pipelines/image-conditioning.ts";
 import { exitCodes } from "../exit-codes.ts";
 import { readImageFlags, readInputFile } from "../image-flags.ts";
 import { Interruption } from "../interruption.ts";
+import { chooseLoras } from "../lora-flags.ts";
 import { chooseModel } from "../model-choice.ts";
 import { planOutput, writeFiles } from "../output-files.ts";
 import { showProgress } from "../progress.ts";
@@ -23,6 +24,7 @@ interface ReplayFlags {
   negativePrompt?: string;
   image?: string;
   mask?: string;
+  lora?: string[];
   out?: string;
   json?: true;
   model?: string;
@@ -53,9 +55,11 @@ export async function replay(path: string, flags: ReplayFlags): Promise<number> 
   const request = requestOf(path, record, flags, config);
   const condition = await sourceOf(path, record, request.size, flags, config);
   const { pathOf } = planOutput(flags.out, 1);
+  // The record says which and how strongly; flags only say where the files are.
+  const { catalog: loraCatalog } = chooseLoras(flags.lora, config);
   const { catalog, name: model } = await chooseModel(config.model, config);
 
-  await using engine = Engine.start({ ...config, cacheDir: join(config.home, "cache"), catalog });
+  await using engine = Engine.start({ ...config, cacheDir: join(config.home, "cache"), catalog, loraCatalog });
   try {
     const generation = await engine.submit({ ...request, model, condition }, { signal: interruption.signal });
     await showProgress(generation.events, { model, numImages: 1 });
@@ -87,6 +91,7 @@ function requestOf(path: string, record: GenerationRecord, flags: ReplayFlags, c
       guidance_scale: fields.guidanceScale,
       true_cfg_scale: fields.trueCfgScale,
       max_sequence_length: fields.maxSequenceLength,
+      lora: fields.loras.optional(),
       output_compression: fields.outputQuality.optional(),
     })
     .safeParse({ ...record, prompt, negative_prompt: record.negative_prompt ?? flags.negativePrompt });
@@ -102,6 +107,7 @@ function requestOf(path: string, record: GenerationRecord, flags: ReplayFlags, c
     guidanceScale: values.guidance_scale,
     trueCfgScale: values.true_cfg_scale,
     maxSequenceLength: values.max_sequence_length,
+    loras: values.lora,
     upscale: record.upscale,
     output: { format: record.output_format, quality: values.output_compression },
   } satisfies Omit<GenerationRequest, "model">;

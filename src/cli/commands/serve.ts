@@ -3,6 +3,7 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import type { FastifyInstance } from "fastify";
 import { type Config, loadConfig } from "../../config.ts";
+import { LoraCatalog } from "../../engine/lora-catalog.ts";
 import { EaselError } from "../../errors.ts";
 import { Service } from "../../server/service.ts";
 import type { KeyStore } from "../../store/keys.ts";
@@ -34,6 +35,7 @@ export async function serve(flags: ServeFlags): Promise<number> {
     ...config,
     cacheDir: join(config.home, "cache"),
     catalog,
+    loraCatalog: new LoraCatalog({ home: config.home }),
     defaultModel,
     limits: config,
     niceness: engineNiceness,
