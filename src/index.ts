@@ -10,6 +10,8 @@
 export { Engine } from "./engine/engine.ts";
 export type { EngineOptions, Generation, GenerationEvent, GenerationOutput } from "./engine/engine.ts";
 export type { GenerationRequest } from "./engine/generation-request.ts";
+export { LoraCatalog } from "./engine/lora-catalog.ts";
+export type { LoraChoice } from "./engine/lora-catalog.ts";
 export { ModelCatalog } from "./engine/model-catalog.ts";
 export type { CatalogModel, ModelCatalogOptions } from "./engine/model-catalog.ts";
 export { EaselError, errorCodes } from "./errors.ts";

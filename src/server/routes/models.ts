@@ -18,21 +18,14 @@ export const modelRoutes: FastifyPluginAsyncZod<ModelRoutesOptions> = async (app
   const { catalog } = options;
   const tags = ["models"];
   const listFor = async (client: ApiKey) =>
-    (await catalog.list()).filter(({ name, folder }) => mayUse(client, name) && isReadable(folder));
-  const describe = (model: CatalogModel): z.infer<typeof modelObject> => ({
-    id: model.name,
-    object: "model",
-    created: Math.floor(model.modifiedAt.getTime() / 1000),
-    owned_by: model.origin === "built-in" ? "easel" : "local",
-    ...detailsOf(model, options),
-  });
+    (await catalog.list()).filter(({ name }) => mayUse(client, name)).flatMap((model) => readable(model, options));
 
   app.get(
     "/models",
     { schema: { summary: "The models that can be used now", tags, response: { 200: modelList } } },
     async ({ client }) => ({
       object: "list" as const,
-      data: (await listFor(client)).map(describe),
+      data: (await listFor(client)).map(({ model, details }) => describe(model, details)),
     }),
   );
 
@@ -43,7 +36,8 @@ export const modelRoutes: FastifyPluginAsyncZod<ModelRoutesOptions> = async (app
     },
     async ({ client, params }) => {
       requireModel(client, params.model);
-      return describe(await catalog.resolve(params.model));
+      const model = await catalog.resolve(params.model);
+      return describe(model, detailsOf(model, options));
     },
   );
 
@@ -51,22 +45,31 @@ export const modelRoutes: FastifyPluginAsyncZod<ModelRoutesOptions> = async (app
     "/model/info",
     { schema: { summary: "The same list in LiteLLM's shape", tags, response: { 200: modelInfoList } } },
     async ({ client }) => ({
-      data: (await listFor(client)).map((model) => ({
+      data: (await listFor(client)).map(({ model, details }) => ({
         model_name: model.name,
-        model_info: { mode: "image_generation", ...detailsOf(model, options) },
+        model_info: { mode: "image_generation", ...details },
       })),
     }),
   );
 };
 
-/** A model with a damaged configuration must not take the others out of the list. */
-function isReadable(folder: string): boolean {
+/** The model with its details, or nothing: one with a damaged configuration must not take the others out of the list. */
+function readable(model: CatalogModel, options: ModelRoutesOptions): { model: CatalogModel; details: ModelDetails }[] {
   try {
-    readGenerationDefaults(folder);
-    return true;
+    return [{ model, details: detailsOf(model, options) }];
   } catch {
-    return false;
+    return [];
   }
+}
+
+function describe(model: CatalogModel, details: ModelDetails): z.infer<typeof modelObject> {
+  return {
+    id: model.name,
+    object: "model",
+    created: Math.floor(model.modifiedAt.getTime() / 1000),
+    owned_by: model.origin === "built-in" ? "easel" : "local",
+    ...details,
+  };
 }
 
 function detailsOf(
