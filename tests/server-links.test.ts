@@ -40,6 +40,10 @@ describe("a link", () => {
     expect((await fetch(url)).headers.get("content-type")).toBe(`image/${format}`);
   });
 
+  test("works without /v1 too, like every route", async () => {
+    expect((await fetch((await drawLink()).replace("/v1/", "/"))).status).toBe(200);
+  });
+
   test("is what OpenAI's client gives", async () => {
     const client = new OpenAI({ apiKey: server.key, baseURL: `${server.url}/v1` });
     const answer = await client.images.generate({ prompt: "a cat", size: "32x32", response_format: "url", n: 2 });
@@ -211,6 +215,10 @@ describe("the documentation", () => {
     const body = JSON.stringify(paths["/v1/images/generations"]?.["post"]?.requestBody);
     for (const field of ["prompt", "seed", "partial_images", "max_sequence_length"]) expect(body).toContain(field);
     expect(paths["/v1/images/edits"]?.["post"]?.requestBody?.content).toHaveProperty("multipart/form-data");
+    expect(paths["/v1/images/generations"]?.["post"]).toMatchObject({
+      requestBody: { content: { "application/json": { example: { prompt: expect.any(String) } } } },
+      responses: { 200: expect.anything(), default: expect.anything() },
+    });
   });
 
   test("is a page that loads nothing from elsewhere", async () => {

@@ -124,6 +124,7 @@ export function createApp(options: AppOptions): FastifyInstance {
   acceptForms(app, { fileSizeBytes: options.uploadLimitBytes });
   void app.register(healthRoutes, options);
   void app.register(imageFileRoutes, { files });
+  void app.register(imageFileRoutes, { files, prefix: "/v1" });
   void app.register(api);
   void app.register(api, { prefix: "/v1" });
   return app;

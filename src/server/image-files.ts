@@ -41,8 +41,7 @@ export class ImageFiles {
       mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
       this.#secret = readOrCreateSecret(join(home, "link-secret"));
     } catch (cause) {
-      const reason = cause instanceof Error ? cause.message : String(cause);
-      throw new EaselError("io_failed", `The folder ${this.#folder} cannot be used: ${reason}.`, { cause });
+      throw unusable(this.#folder, cause);
     }
     void this.cleanUp();
     this.#cleaning = setInterval(() => void this.cleanUp(), cleanUpIntervalMs).unref();
@@ -52,7 +51,9 @@ export class ImageFiles {
   async store(data: Uint8Array, format: ImageFormat): Promise<SignedName> {
     const name = `${randomBytes(16).toString("hex")}.${format}`;
     const expires = Math.floor(Date.now() / 1000) + this.#linkSeconds;
-    await writeFile(join(this.#folder, name), data, { mode: 0o600, flag: "wx" });
+    await writeFile(join(this.#folder, name), data, { mode: 0o600, flag: "wx" }).catch((cause: unknown) => {
+      throw unusable(this.#folder, cause);
+    });
     return { name, expires, signature: this.#sign(name, expires).toString("base64url") };
   }
 
@@ -87,6 +88,11 @@ export class ImageFiles {
   #sign(name: string, expires: number): Buffer {
     return createHmac("sha256", this.#secret).update(`${name}\n${expires}`).digest();
   }
+}
+
+function unusable(folder: string, cause: unknown): EaselError {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return new EaselError("io_failed", `Pictures cannot be kept in ${folder}: ${reason}.`, { cause });
 }
 
 /** Links outlive a restart, so the secret does too. */

@@ -67,7 +67,10 @@ function checkStreaming({ value, issues }: z.core.ParsePayload<StreamingFields>)
 /** The body of an image generation. */
 export function imageGenerationBody(limits: RequestLimits) {
   const { prompt } = requestFields(limits);
-  return z.looseObject({ prompt, ...drawingFields(limits) }, { error: "must be a JSON object" }).check(checkStreaming);
+  return z
+    .looseObject({ prompt, ...drawingFields(limits) }, { error: "must be a JSON object" })
+    .check(checkStreaming)
+    .meta({ examples: [{ prompt: "A white cat resting in Rome", size: "512x512", seed: 7 }] });
 }
 
 /** The form of an edit: image to image, or with transparency inpainting. */

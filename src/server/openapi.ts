@@ -3,9 +3,20 @@ import swagger from "@fastify/swagger";
 import swaggerUi from "@fastify/swagger-ui";
 import type { FastifyInstance } from "fastify";
 import { createJsonSchemaTransform } from "fastify-type-provider-zod";
+import { z } from "zod";
 import { version } from "../version.ts";
 
 const toJsonSchema = createJsonSchemaTransform({});
+const errorObject = z
+  .object({
+    error: z.object({
+      message: z.string(),
+      type: z.string(),
+      param: z.string().nullable(),
+      code: z.string().nullable(),
+    }),
+  })
+  .describe("What went wrong; see docs/errors.md.");
 /** Routes that stand outside /v1; the others are documented there alone. */
 const rootRoutes = /^\/(healthz|readyz|metrics)$/;
 
@@ -26,7 +37,13 @@ export function describeRoutes(app: FastifyInstance): void {
     transform: (route) => {
       const isDocumented = route.url.startsWith("/v1/") || rootRoutes.test(route.url);
       const schema = route.schema ?? {};
-      return toJsonSchema({ ...route, schema: isDocumented ? schema : { ...schema, hide: true } });
+      if (!isDocumented) return toJsonSchema({ ...route, schema: { ...schema, hide: true } });
+      const response = { ...(schema.response as object | undefined), default: errorObject };
+      const described = toJsonSchema({ ...route, schema: { ...schema, response } });
+      // Without an example the page would propose one field of each kind, which no server could honour.
+      const examples = schema.body instanceof z.ZodType ? schema.body.meta()?.["examples"] : undefined;
+      if (examples !== undefined) Object.assign(described.schema.body as object, { examples });
+      return described;
     },
   });
   app.get("/openapi.json", { schema: { hide: true } }, async () => app.swagger());

@@ -8,12 +8,10 @@ export interface ImageFileRoutesOptions {
   files: ImageFiles;
 }
 
-const prefix = "/v1/images/files";
-
 /** The pictures behind links. The signature is the permission: whoever shows the picture to others needs no key for it. */
 export const imageFileRoutes: FastifyPluginAsyncZod<ImageFileRoutesOptions> = async (app, { files }) => {
   app.get(
-    `${prefix}/:name`,
+    "/images/files/:name",
     {
       schema: {
         summary: "The picture behind a link that an answer gave",
@@ -46,7 +44,7 @@ export function linksTo(files: ImageFiles, publicUrl: string | undefined): (requ
     const base = (publicUrl ?? `${protocol}://${host}`).replace(/\/+$/, "");
     return async ({ data, format }) => {
       const { name, expires, signature } = await files.store(data, format);
-      return { url: `${base}${prefix}/${name}?expires=${expires}&signature=${signature}` };
+      return { url: `${base}/v1/images/files/${name}?expires=${expires}&signature=${signature}` };
     };
   };
 }
