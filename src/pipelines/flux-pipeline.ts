@@ -209,9 +209,8 @@ export class FluxPipeline {
   async generate(params: GenerationParams, options: GenerateOptions = {}): Promise<GenerationResult> {
     const { scheduler, fluxConfig, codec, card, defaults } = this.#parts;
     const numInferenceSteps = params.numInferenceSteps ?? defaults.numInferenceSteps;
-    const guidanceScale = params.guidanceScale ?? defaults.guidanceScale;
+    const { guidanceScale, trueCfgScale, negativePrompt } = this.#resolveGuidance(params);
     const maxSequenceLength = params.maxSequenceLength ?? defaults.maxSequenceLength;
-    const trueCfgScale = params.trueCfgScale ?? (params.negativePrompt === undefined ? 1 : defaultTrueCfgScale);
     const granularity = 2 * codec.pixelsPerLatent;
     const drawn = planDrawnSize(params, granularity, card.nativeSize);
     const notices: string[] = this.#settingsNotices(params, drawn);
@@ -222,8 +221,8 @@ export class FluxPipeline {
     const prompt = await promptEncoder.encode(params.prompt, maxSequenceLength);
     notices.push(...prompt.notices);
     const negative =
-      params.negativePrompt !== undefined && trueCfgScale > 1
-        ? await promptEncoder.encode(params.negativePrompt, maxSequenceLength)
+      negativePrompt !== undefined && trueCfgScale > 1
+        ? await promptEncoder.encode(negativePrompt, maxSequenceLength)
         : undefined;
 
     // 2. Lay out the tokens: their positions and the noise levels depend on the size alone.
@@ -334,6 +333,20 @@ export class FluxPipeline {
     return { pe_cos: { data: cos, dims }, pe_sin: { data: sin, dims } };
   }
 
+  /** What guides a request: the embedded scale, and classifier-free guidance against a negative prompt. */
+  #resolveGuidance(params: GenerationParams) {
+    const { card, defaults, fluxConfig } = this.#parts;
+    const guidanceScale = params.guidanceScale ?? defaults.guidanceScale;
+    if (card.trueCfgScale === undefined) {
+      const { negativePrompt } = params;
+      const trueCfgScale = params.trueCfgScale ?? (negativePrompt === undefined ? 1 : defaultTrueCfgScale);
+      return { guidanceScale, trueCfgScale, negativePrompt };
+    }
+    // Without an embedded scale, the guidance that is asked for can only be the classifier-free one.
+    const asked = params.trueCfgScale ?? (fluxConfig.guidanceEmbeds ? undefined : params.guidanceScale);
+    return { guidanceScale, trueCfgScale: asked ?? card.trueCfgScale, negativePrompt: params.negativePrompt ?? "" };
+  }
+
   #settingsNotices(params: GenerationParams, drawn: Size): string[] {
     const notices: string[] = [];
     if (drawn.width !== params.width || drawn.height !== params.height) {
@@ -344,10 +357,17 @@ export class FluxPipeline {
     }
     if (params.prompt.trim() === "")
       notices.push("The prompt is empty: the picture is whatever the model comes up with.");
-    if (params.guidanceScale !== undefined && !this.#parts.fluxConfig.guidanceEmbeds) {
+    const { card, fluxConfig } = this.#parts;
+    const needsCfg = card.trueCfgScale !== undefined;
+    if (params.guidanceScale !== undefined && !fluxConfig.guidanceEmbeds && !needsCfg) {
       notices.push("This model takes no guidance scale; it was ignored.");
     }
-    if (params.trueCfgScale !== undefined && params.trueCfgScale > 1 && params.negativePrompt === undefined) {
+    if (
+      params.trueCfgScale !== undefined &&
+      params.trueCfgScale > 1 &&
+      params.negativePrompt === undefined &&
+      !needsCfg
+    ) {
       notices.push("The true CFG scale was ignored: it needs a negative prompt.");
     }
     if (params.negativePrompt !== undefined && params.trueCfgScale !== undefined && params.trueCfgScale <= 1) {

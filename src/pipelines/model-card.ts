@@ -15,6 +15,11 @@ export interface ModelCard {
   nativeSize: number | undefined;
   steps: number | undefined;
   guidanceScale: number | undefined;
+  /**
+   * For a model whose guidance was not distilled into it: the scale of classifier-free guidance, which every picture then
+   * needs, against "" when the request has no negative prompt.
+   */
+  trueCfgScale: number | undefined;
   maxSequenceLength: number | undefined;
   license: string | undefined;
 }
@@ -27,6 +32,7 @@ export function readModelCard(modelDir: string): ModelCard {
     nativeSize: card.has("nativeSize") ? card.int("nativeSize", { min: 16 }) : undefined,
     steps: card.has("steps") ? card.int("steps") : undefined,
     guidanceScale: card.has("guidanceScale") ? card.number("guidanceScale") : undefined,
+    trueCfgScale: card.has("trueCfgScale") ? card.number("trueCfgScale") : undefined,
     maxSequenceLength: card.has("maxSequenceLength") ? card.int("maxSequenceLength") : undefined,
     license: card.has("license") ? card.string("license") : undefined,
   };
