@@ -8,6 +8,7 @@ import { type Database, openDatabase } from "../src/store/database.ts";
 import { JobStore, type NewJob } from "../src/store/jobs.ts";
 import { type ApiKey, type KeyRights, KeyStore } from "../src/store/keys.ts";
 import { budgetState, usageCsv, usageReport } from "../src/store/usage.ts";
+import { startServer, until } from "./support/easel-server.ts";
 import { type PostgresServer, startPostgres } from "./support/postgres.ts";
 
 let postgres: PostgresServer | undefined;
@@ -172,5 +173,41 @@ describe.each(["SQLite", "PostgreSQL"])("with %s", (kind) => {
     await jobs.settle(job.id, { state: "succeeded", pictures: 1, pixelSteps: 1, result: { images: [] } });
     expect(await jobs.forget(new Date(Date.now() - 1000))).toEqual([]);
     expect(await jobs.forget(new Date(Date.now() + 1000))).toEqual([job.id]);
+  });
+});
+
+test("a server keeps its records in PostgreSQL, from one start to the next", async ({ skip }) => {
+  if (postgres === undefined) return skip("there is no PostgreSQL here");
+  const settings = { EASEL_DATABASE_URL: await postgres.newDatabase() };
+  const small = { prompt: "a white cat", size: "32x32", steps: 2 };
+  let key: string;
+  {
+    await using server = await startServer(settings);
+    ({ key } = server);
+    const statuses = Array.from(
+      { length: 8 },
+      async () => (await server.fetch("/v1/images/generations", small)).status,
+    );
+    expect(new Set(await Promise.all(statuses))).toEqual(new Set([200]));
+  }
+  await using server = await startServer(settings);
+  const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
+  const usage = await (await fetch(`${server.url}/v1/usage`, { headers })).json();
+  expect(usage).toMatchObject({ data: [{ requests: 8, pictures: 8, megapixel_steps: (8 * 32 * 32 * 2) / 1e6 }] });
+  const ordered = await fetch(`${server.url}/v1/images/jobs`, { method: "POST", headers, body: JSON.stringify(small) });
+  const { id } = (await ordered.json()) as { id: string };
+  await until(() => server.jobs.inHand === 0);
+  expect(await (await fetch(`${server.url}/v1/images/jobs/${id}`, { headers })).json()).toMatchObject({
+    status: "succeeded",
+    result: { data: [{ size: "32x32" }] },
+  });
+});
+
+test("a PostgreSQL that cannot be reached is one clear sentence, without the password", async () => {
+  await expect(openDatabase("postgres://easel:secret@127.0.0.1:1/pictures")).rejects.toMatchObject({
+    code: "io_failed",
+    message: expect.stringMatching(
+      /^The PostgreSQL database pictures at 127\.0\.0\.1:1 cannot be used: (?!.*secret).*\.$/,
+    ),
   });
 });

@@ -142,6 +142,18 @@ describe("jobs", () => {
     expect((await server.fetch(`${jobsRoute}/job_none`)).status).toBe(404);
   });
 
+  test("a key that orders little is not kept waiting by one that orders much", async () => {
+    const { key } = await server.keys.create("other");
+    const running = await order(longRequest);
+    const much = [await order(small), await order(small), await order(small)];
+    const headers = { authorization: `Bearer ${key}` };
+    const little = (await (await post(small, headers, {}, jobsRoute)).json()) as JobObject;
+    expect(little.ahead).toBe(1);
+    expect((await Promise.all(much.map(({ id }) => look(id)))).map(({ ahead }) => ahead)).toEqual([2, 3, 4]);
+    await cancel(running.id);
+    for (const { id } of much) expect((await ended(id)).status).toBe("succeeded");
+  });
+
   test("a job that cannot be drawn says why", async () => {
     expect((await server.fetch(jobsRoute, { ...small, model: "none" })).status).toBe(404);
     expect((await server.fetch(jobsRoute, { ...small, stream: true })).status).toBe(400);

@@ -1,6 +1,8 @@
+import { createHash } from "node:crypto";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { openDatabase } from "../src/store/database.ts";
 import { KeyStore } from "../src/store/keys.ts";
@@ -54,5 +56,28 @@ test("a home that cannot be a folder is one clear sentence", async () => {
   await expect(openDatabase(path)).rejects.toMatchObject({
     code: "io_failed",
     message: expect.stringMatching(/^The database .* cannot be opened: .*\.$/),
+  });
+});
+
+test("a database of the first release keeps its keys, which may go on doing everything", async () => {
+  mkdirSync(home);
+  const old = new DatabaseSync(path);
+  const hash = createHash("sha256").update("my-key").digest("hex");
+  old.exec(`
+    create table keys (id text primary key, name text not null, hash text not null unique, created_at text not null);
+    insert into keys values ('1', 'first key', '${hash}', '2026-01-01T00:00:00.000Z');
+    create table kysely_migration (name varchar(255) not null primary key, timestamp varchar(255) not null);
+    insert into kysely_migration values ('0001-keys', '2026-01-01T00:00:00.000Z');
+    create table kysely_migration_lock (id varchar(255) not null primary key, is_locked integer default 0 not null);
+    insert into kysely_migration_lock values ('migration_lock', 0);
+  `);
+  old.close();
+  await using database = await openDatabase(path);
+  expect(await new KeyStore(database).find("my-key")).toMatchObject({
+    name: "first key",
+    scopes: ["images", "models", "usage", "metrics", "admin"],
+    models: undefined,
+    budget: undefined,
+    priority: "normal",
   });
 });

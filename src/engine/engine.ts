@@ -3,14 +3,14 @@ import { randomUUID } from "node:crypto";
 import { CancelledError, EaselError } from "../errors.ts";
 import type { FluxPipelineOptions, Progress } from "../pipelines/flux-pipeline.ts";
 import { EngineHost, type EngineHostOptions } from "./engine-host.ts";
-import type { EncodedPreview, JobResult } from "./engine-messages.ts";
+import type { EncodedPreview, GenerationJob, JobResult } from "./engine-messages.ts";
 import { EventLog } from "./event-log.ts";
 import { type GenerationCost, generationCost } from "./generation-cost.ts";
 import { GenerationQueue, type QueuedWork } from "./generation-queue.ts";
 import type { GenerationRequest } from "./generation-request.ts";
 import { LoraCatalog } from "./lora-catalog.ts";
 import type { ModelCatalog } from "./model-catalog.ts";
-import { planJob, type Planning, type SizeLimits } from "./plan-job.ts";
+import { fitCondition, planJob, type Planning, type SizeLimits } from "./plan-job.ts";
 
 export interface EngineOptions extends Omit<FluxPipelineOptions, "modelDir">, EngineHostOptions, Partial<SizeLimits> {
   catalog: ModelCatalog;
@@ -45,6 +45,12 @@ export type GenerationEvent =
 
 export interface GenerationOutput extends JobResult {
   model: string;
+}
+
+/** A request whose model was found and whose gaps were filled. */
+export interface GenerationPlan {
+  job: GenerationJob;
+  cost: GenerationCost;
 }
 
 /** A generation that was accepted. */
@@ -105,6 +111,16 @@ export class Engine {
     return this.#closing.signal.aborted;
   }
 
+  /**
+   * The request with its given picture at the size of the answer: what waits and is passed around should be no larger than it
+   * has to be. `notices` gets what the user must be told. Throws `model_not_found`, `model_invalid`.
+   */
+  async fit(request: GenerationRequest, notices: string[]): Promise<GenerationRequest> {
+    if (request.condition === undefined) return request;
+    const model = await this.catalog.resolve(request.model);
+    return { ...request, ...(await fitCondition(request, model, this.#planning.limits, notices)) };
+  }
+
   /** How many generations wait. */
   get queueDepth(): number {
     return this.#queue.depth;
@@ -115,20 +131,23 @@ export class Engine {
     return this.#queue.estimateSeconds();
   }
 
-  /** What the request would cost. Throws like `submit`, except for `queue_full`. */
-  async cost(request: GenerationRequest): Promise<GenerationCost> {
+  /** What drawing the request takes. Throws `model_not_found`, `model_invalid`, `invalid_request`. */
+  async plan(request: GenerationRequest): Promise<GenerationPlan> {
     const model = await this.catalog.resolve(request.model);
-    return generationCost(await planJob(request, model, this.#planning));
+    const job = await planJob(request, model, this.#planning);
+    return { job, cost: generationCost(job) };
   }
 
   /**
    * Accepts a request into the queue. Throws when it cannot be accepted: `model_not_found`, `model_invalid`,
    * `invalid_request`, `queue_full`; what goes wrong later rejects the generation's `result`.
    */
-  async submit(request: GenerationRequest, { signal, ...turn }: SubmitOptions = {}): Promise<Generation> {
-    const model = await this.catalog.resolve(request.model);
-    const job = await planJob(request, model, this.#planning);
+  async submit(request: GenerationRequest, options: SubmitOptions = {}): Promise<Generation> {
+    return this.enqueue(await this.plan(request), options);
+  }
 
+  /** The second half of `submit`, for whoever wants to know the cost first. Throws `queue_full`, `cancelled`. */
+  enqueue({ job, cost }: GenerationPlan, { signal, ...turn }: SubmitOptions = {}): Generation {
     const cancelling = new AbortController();
     const abort = AbortSignal.any([cancelling.signal, this.#closing.signal, ...(signal ? [signal] : [])]);
     if (abort.aborted) throw cancelledError(abort);
@@ -144,7 +163,7 @@ export class Engine {
     const onPreview = (preview: EncodedPreview) => events.push({ type: "preview", ...preview });
     const work: QueuedWork = {
       ...turn,
-      cost: generationCost(job).pixelSteps,
+      cost: cost.pixelSteps,
       signal: abort,
       onWaiting: (ahead) => events.push({ type: "queued", ahead }),
       run: async () => {
@@ -153,7 +172,7 @@ export class Engine {
           return await this.#host.run(job, { signal: abort, onProgress, onPreview });
         };
         try {
-          resolve({ model: model.name, ...(await twiceIfItCrashes(draw)) });
+          resolve({ model: job.model, ...(await twiceIfItCrashes(draw)) });
         } catch (error) {
           reject(error);
         }

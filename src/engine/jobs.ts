@@ -10,7 +10,7 @@ import { CancelledError, EaselError, InvalidRequestError, type SerializedError, 
 import type { Progress } from "../pipelines/flux-pipeline.ts";
 import type { JobRecord, JobStore } from "../store/jobs.ts";
 import { type ApiKey, invalidity, type KeyStore, type Priority, requireModel } from "../store/keys.ts";
-import type { Engine, Generation, GenerationEvent, GenerationOutput } from "./engine.ts";
+import type { Engine, Generation, GenerationEvent, GenerationOutput, GenerationPlan } from "./engine.ts";
 import type { GenerationCost } from "./generation-cost.ts";
 import type { GenerationRequest } from "./generation-request.ts";
 import type { KeptPictures } from "./kept-pictures.ts";
@@ -291,7 +291,7 @@ export class Jobs {
     const { engine, store, moderate } = this.#options;
     // Drawn now, so that a kept job has the same picture whenever it is drawn.
     const request = kept ? { ...original, seed: original.seed ?? randomInt(2 ** 32) } : original;
-    const cost = await engine.cost(request);
+    const plan = await engine.plan(request);
     await moderate?.(request);
 
     const id = `job_${randomUUID()}`;
@@ -303,7 +303,7 @@ export class Jobs {
           id,
           model: request.model,
           pictures,
-          pixelSteps: cost.pixelSteps,
+          pixelSteps: plan.cost.pixelSteps,
           kept: stored && { request: stored, webhook: kept?.webhook },
           idempotencyKey,
           fingerprint,
@@ -314,9 +314,8 @@ export class Jobs {
         throw this.#withRetryAfter(error);
       });
     try {
-      return await this.#launch(id, request, {
+      return this.#launch(id, plan, {
         client,
-        cost,
         kept: kept !== undefined,
         graceMs: idempotencyKey === undefined ? 0 : this.#graceMs,
       });
@@ -339,18 +338,18 @@ export class Jobs {
     if (client === undefined || invalidity(client) !== undefined) {
       return { code: "unauthorized", message: "The API key of this job is no longer valid." };
     }
-    const cost = await this.#options.engine.cost(kept.request);
-    await this.#launch(record.id, kept.request, { client, cost, kept: true, graceMs: 0, acceptedBefore: true });
+    const plan = await this.#options.engine.plan(kept.request);
+    this.#launch(record.id, plan, { client, kept: true, graceMs: 0, acceptedBefore: true });
     return undefined;
   }
 
-  async #launch(
+  #launch(
     id: string,
-    request: GenerationRequest,
-    options: Pick<ActiveJob, "client" | "cost" | "kept" | "graceMs"> & { acceptedBefore?: boolean },
-  ): Promise<ActiveJob> {
+    plan: GenerationPlan,
+    options: Pick<ActiveJob, "client" | "kept" | "graceMs"> & { acceptedBefore?: boolean },
+  ): ActiveJob {
     const { acceptedBefore = false, ...rest } = options;
-    const generation = await this.#options.engine.submit(request, {
+    const generation = this.#options.engine.enqueue(plan, {
       lane: rest.client.id,
       weight: weights[rest.client.priority],
       acceptedBefore,
@@ -358,7 +357,8 @@ export class Jobs {
     const job: ActiveJob = {
       id,
       ...rest,
-      model: request.model,
+      model: plan.job.model,
+      cost: plan.cost,
       generation,
       result: generation.result,
       ahead: undefined,
@@ -407,10 +407,10 @@ export class Jobs {
     };
   }
 
+  /** Nobody waits. Another who shares the work may be about to, even without a grace: hence the timer. */
   #abandon(job: ActiveJob): void {
     if (!this.#active.has(job.id)) return;
-    if (job.graceMs === 0) job.generation.cancel();
-    else job.graceTimer = setTimeout(() => job.generation.cancel(), job.graceMs);
+    job.graceTimer = setTimeout(() => job.generation.cancel(), job.graceMs);
   }
 
   /** Sees the job to its end and records it. */

@@ -49,6 +49,7 @@ export class ModelCatalog {
   readonly #store: ModelStore;
   readonly #hubCache: string | undefined;
   readonly #folders: readonly string[];
+  #looking: Promise<ReadonlyMap<string, Place>> | undefined;
 
   constructor({ home, hubCache, folders = [] }: ModelCatalogOptions) {
     this.#store = new ModelStore(home);
@@ -89,8 +90,14 @@ export class ModelCatalog {
     throw new ModelNotFoundError(`There is no model ${JSON.stringify(name.slice(0, 100))}; available: ${here}.`);
   }
 
+  /** Those who ask while somebody looks get the same answer: under load the disk is asked no more often than it answers. */
+  async #places(): Promise<ReadonlyMap<string, Place>> {
+    this.#looking ??= this.#look().finally(() => (this.#looking = undefined));
+    return await this.#looking;
+  }
+
   /** Name → place; a folder that the operator named wins over an installed or built-in model of the same name. */
-  async #places(): Promise<Map<string, Place>> {
+  async #look(): Promise<Map<string, Place>> {
     const places = new Map<string, Place>();
     if (await isModelFolder(builtInFolder)) places.set(builtInModel, { folder: builtInFolder, origin: "built-in" });
     for (const { name, folder, origin, license } of await this.#store.list()) {

@@ -26,6 +26,8 @@ export function createModerator(options: ModerationOptions): Moderator | undefin
   if (url !== undefined) moderators.push(endpointModerator({ ...options, url }));
   if (moderators.length === 0) return undefined;
   return async (prompt) => {
+    // A variation may do without words; there is nothing to judge then, and endpoints refuse it.
+    if (prompt.trim() === "") return;
     for (const moderate of moderators) await moderate(prompt);
   };
 }
