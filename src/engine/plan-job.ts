@@ -44,20 +44,10 @@ export async function planJob(
   model: CatalogModel,
   { pipeline, limits, loraCatalog }: Planning,
 ): Promise<GenerationJob> {
-  const {
-    model: _,
-    size,
-    numImages = 1,
-    quality,
-    upscale,
-    previews = 0,
-    output = {},
-    condition,
-    loras,
-    ...rest
-  } = request;
   const notices: string[] = [];
-  const { width, height } = size ?? (condition ? sizeLike(condition.image, model, limits) : model.nativeSize);
+  const fitted = { ...request, ...(await fitCondition(request, model, limits, notices)) };
+  const { model: _, size, numImages = 1, quality, upscale, previews = 0, output = {}, loras, ...rest } = fitted;
+  const { width, height } = size;
   if (upscale !== undefined && Math.max(width, height) * upscale > limits.maxUpscaledSide) {
     throw new InvalidRequestError(
       "upscale",
@@ -73,7 +63,6 @@ export async function planJob(
     seed: seedOf(request, numImages),
     numInferenceSteps: rest.numInferenceSteps ?? stepsOf(quality, model),
     loras: await loraCatalog.resolve(loras ?? []),
-    condition: condition && (await fit(condition, { width, height }, notices)),
   };
   return {
     pipeline: { ...pipeline, modelDir: model.folder },
@@ -131,17 +120,27 @@ function sizeLike(image: PictureSize, model: CatalogModel, { minSide, maxSide }:
   return { width: side(image.width), height: side(image.height) };
 }
 
-/** `condition` with its picture and mask at `size`, and with its strength decided. */
-async function fit(condition: ImageCondition, size: PictureSize, notices: string[]): Promise<ImageCondition> {
+/**
+ * The size of the answer, decided, and the picture to start from and its mask at that size. `notices` gets what the user must
+ * be told.
+ */
+export async function fitCondition(
+  { size, condition }: GenerationRequest,
+  model: CatalogModel,
+  limits: SizeLimits,
+  notices: string[],
+): Promise<{ size: PictureSize; condition: ImageCondition | undefined }> {
+  if (condition === undefined) return { size: size ?? model.nativeSize, condition };
   const { image, mask } = condition;
-  const { width, height } = size;
+  const { width, height } = size ?? sizeLike(image, model, limits);
   if (image.width !== width || image.height !== height) {
     notices.push(`The given picture, ${image.width}x${image.height}, was fitted to ${width}x${height}.`);
   }
-  return {
+  const fitted = {
     image: await resize(image, width, height),
     mask: mask && (await resizeGray(mask, width, height)),
     // What a mask frees is to be painted anew: nothing of what was there should shine through.
     strength: condition.strength ?? (mask === undefined ? defaultStrength : 1),
   };
+  return { size: { width, height }, condition: fitted };
 }

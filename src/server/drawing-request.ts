@@ -1,10 +1,12 @@
 /** From the wire to the engine. */
+import type { Engine } from "../engine/engine.ts";
 import type { GenerationRequest } from "../engine/generation-request.ts";
 import { readImageInput } from "../engine/image-input.ts";
 import type { DecodeLimits } from "../images/decode.ts";
 import type { DrawingBody } from "./openai-schemas.ts";
 
 export interface DrawingDefaults {
+  engine: Pick<Engine, "fit">;
   /** The model of requests that name none. */
   defaultModel: string;
   /** Whether pictures tell their prompts when the request does not say. */
@@ -12,9 +14,16 @@ export interface DrawingDefaults {
   uploads: DecodeLimits;
 }
 
-/** The request that `body` makes, its pictures decoded. Throws `invalid_request` naming the field at fault. */
-export async function toGenerationRequest(body: DrawingBody, defaults: DrawingDefaults): Promise<GenerationRequest> {
-  return {
+/**
+ * The request that `body` makes, its pictures decoded and fitted; `notices` gets what is to be told of that. Throws
+ * `invalid_request` naming the field at fault.
+ */
+export async function toGenerationRequest(
+  body: DrawingBody,
+  defaults: DrawingDefaults,
+  notices: string[] = [],
+): Promise<GenerationRequest> {
+  const request: GenerationRequest = {
     model: body.model ?? defaults.defaultModel,
     prompt: body.prompt ?? "",
     negativePrompt: body.negative_prompt ?? undefined,
@@ -42,6 +51,7 @@ export async function toGenerationRequest(body: DrawingBody, defaults: DrawingDe
         defaults.uploads,
       )),
   };
+  return await defaults.engine.fit(request, notices);
 }
 
 /** What a body asks for that has no effect. One sentence each. */

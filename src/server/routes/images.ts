@@ -70,7 +70,7 @@ export const imageRoutes: FastifyPluginAsyncZod<ImageRoutesOptions> = async (app
     const asJob = kind === "image_generation" && prefersJob(request);
     const notices = bodyNotices(body, new Set([...Object.keys(shape), ...(asJob ? ["webhook_url"] : [])]));
     const waiting = waitingOptions(request, reply);
-    const drawing = await toGenerationRequest(body, options);
+    const drawing = await toGenerationRequest(body, options, notices);
     // A given picture would have to be kept too; whoever sends one waits, or watches the stream.
     if (asJob) {
       return answerWithJob(request, reply, drawing, { ...options, body, notices }) as unknown as ImagesResponse;
