@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import { CancelledError, EaselError } from "../errors.ts";
 import type { FluxPipelineOptions, Progress } from "../pipelines/flux-pipeline.ts";
 import { EngineHost, type EngineHostOptions } from "./engine-host.ts";
-import type { EncodedPreview, JobResult } from "./engine-messages.ts";
+import type { EncodedPreview, GenerationJob, JobResult } from "./engine-messages.ts";
 import { EventLog } from "./event-log.ts";
 import { type GenerationCost, generationCost } from "./generation-cost.ts";
 import { GenerationQueue, type QueuedWork } from "./generation-queue.ts";
@@ -45,6 +45,12 @@ export type GenerationEvent =
 
 export interface GenerationOutput extends JobResult {
   model: string;
+}
+
+/** A request whose model was found and whose gaps were filled. */
+export interface GenerationPlan {
+  job: GenerationJob;
+  cost: GenerationCost;
 }
 
 /** A generation that was accepted. */
@@ -125,20 +131,23 @@ export class Engine {
     return this.#queue.estimateSeconds();
   }
 
-  /** What the request would cost. Throws like `submit`, except for `queue_full`. */
-  async cost(request: GenerationRequest): Promise<GenerationCost> {
+  /** What drawing the request takes. Throws `model_not_found`, `model_invalid`, `invalid_request`. */
+  async plan(request: GenerationRequest): Promise<GenerationPlan> {
     const model = await this.catalog.resolve(request.model);
-    return generationCost(await planJob(request, model, this.#planning));
+    const job = await planJob(request, model, this.#planning);
+    return { job, cost: generationCost(job) };
   }
 
   /**
    * Accepts a request into the queue. Throws when it cannot be accepted: `model_not_found`, `model_invalid`,
    * `invalid_request`, `queue_full`; what goes wrong later rejects the generation's `result`.
    */
-  async submit(request: GenerationRequest, { signal, ...turn }: SubmitOptions = {}): Promise<Generation> {
-    const model = await this.catalog.resolve(request.model);
-    const job = await planJob(request, model, this.#planning);
+  async submit(request: GenerationRequest, options: SubmitOptions = {}): Promise<Generation> {
+    return this.enqueue(await this.plan(request), options);
+  }
 
+  /** The second half of `submit`, for whoever wants to know the cost first. Throws `queue_full`, `cancelled`. */
+  enqueue({ job, cost }: GenerationPlan, { signal, ...turn }: SubmitOptions = {}): Generation {
     const cancelling = new AbortController();
     const abort = AbortSignal.any([cancelling.signal, this.#closing.signal, ...(signal ? [signal] : [])]);
     if (abort.aborted) throw cancelledError(abort);
@@ -154,7 +163,7 @@ export class Engine {
     const onPreview = (preview: EncodedPreview) => events.push({ type: "preview", ...preview });
     const work: QueuedWork = {
       ...turn,
-      cost: generationCost(job).pixelSteps,
+      cost: cost.pixelSteps,
       signal: abort,
       onWaiting: (ahead) => events.push({ type: "queued", ahead }),
       run: async () => {
@@ -163,7 +172,7 @@ export class Engine {
           return await this.#host.run(job, { signal: abort, onProgress, onPreview });
         };
         try {
-          resolve({ model: model.name, ...(await twiceIfItCrashes(draw)) });
+          resolve({ model: job.model, ...(await twiceIfItCrashes(draw)) });
         } catch (error) {
           reject(error);
         }
