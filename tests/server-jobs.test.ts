@@ -156,7 +156,9 @@ describe("jobs", () => {
 
   test("a job that cannot be drawn says why", async () => {
     expect((await server.fetch(jobsRoute, { ...small, model: "none" })).status).toBe(404);
-    expect((await server.fetch(jobsRoute, { ...small, stream: true })).status).toBe(400);
+    for (const body of [{ stream: true }, { partial_images: 1 }, { webhook_url: "" }, { prompt: "" }, { n: 0 }]) {
+      expect((await server.fetch(jobsRoute, { ...small, ...body })).status, JSON.stringify(body)).toBe(400);
+    }
     const { id } = await order({ ...small, true_cfg_scale: 4 });
     expect(["failed", "succeeded"]).toContain((await ended(id)).status);
   });

@@ -62,12 +62,19 @@ export async function answerWithJob(
   generation: GenerationRequest,
   { body, notices, jobs, webhookAllowPrivate, linksFor }: JobAnswerOptions & Note,
 ): Promise<FastifyReply> {
-  const { stream, webhook_url: webhookUrl } = request.body as DrawingBody & { webhook_url?: unknown };
+  const {
+    stream,
+    partial_images: previews,
+    webhook_url: webhookUrl,
+  } = request.body as DrawingBody & { webhook_url?: unknown };
   if (stream === true) {
     throw new InvalidRequestError(
       "stream",
       "stream must be false for a job; its events are at /v1/images/jobs/ID/events.",
     );
+  }
+  if ((previews ?? 0) > 0) {
+    throw new InvalidRequestError("partial_images", "partial_images must be 0 for a job; previews need a stream.");
   }
   const { quality, output_format, response_format } = body;
   const note: Note = { body: { quality, output_format, response_format }, notices };
