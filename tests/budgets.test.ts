@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as fc from "fast-check";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { type Database, openDatabase } from "../src/store/database.ts";
+import { claimDatabase, type Database, openDatabase } from "../src/store/database.ts";
 import { JobStore, type NewJob } from "../src/store/jobs.ts";
 import { type ApiKey, type KeyRights, KeyStore } from "../src/store/keys.ts";
 import { budgetState, usageCsv, usageReport } from "../src/store/usage.ts";
@@ -28,13 +28,14 @@ const daily = (pixelSteps: number) => ({ pixelSteps, period: "day" as const });
 
 describe.each(["SQLite", "PostgreSQL"])("with %s", (kind) => {
   let folder: string;
+  let location: string;
   let database: Database;
   let keys: KeyStore;
   let jobs: JobStore;
   beforeEach(async ({ skip }) => {
     folder = mkdtempSync(join(tmpdir(), "easel-budgets-"));
     if (kind === "PostgreSQL" && postgres === undefined) skip("there is no PostgreSQL here");
-    const location = kind === "SQLite" ? join(folder, "easel.db") : await postgres!.newDatabase();
+    location = kind === "SQLite" ? join(folder, "easel.db") : await postgres!.newDatabase();
     database = await openDatabase(location);
     keys = new KeyStore(database);
     jobs = new JobStore(database);
@@ -49,6 +50,17 @@ describe.each(["SQLite", "PostgreSQL"])("with %s", (kind) => {
     return (await keys.findById(id))!;
   }
   const used = async (key: ApiKey) => (await budgetState(database, key))?.usedPixelSteps;
+
+  test("one server at a time has the database, until it ends", async () => {
+    {
+      await using _ = await claimDatabase(location);
+      await expect(claimDatabase(location)).rejects.toMatchObject({
+        code: "io_failed",
+        message: expect.stringContaining("Another easel serve uses this database"),
+      });
+    }
+    await using _ = await claimDatabase(location);
+  });
 
   test("a key comes back with the rights it was given", async () => {
     const expiresAt = new Date("2030-01-31T00:00:00Z");

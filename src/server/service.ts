@@ -4,7 +4,7 @@ import type { FastifyInstance } from "fastify";
 import { Engine, type EngineOptions } from "../engine/engine.ts";
 import { Jobs } from "../engine/jobs.ts";
 import { KeptPictures } from "../engine/kept-pictures.ts";
-import { type Database, databaseLocation, openDatabase } from "../store/database.ts";
+import { claimDatabase, type Database, databaseLocation, openDatabase } from "../store/database.ts";
 import { JobStore } from "../store/jobs.ts";
 import { KeyStore } from "../store/keys.ts";
 import { type AppOptions, createApp } from "./app.ts";
@@ -31,7 +31,8 @@ export class Service implements AsyncDisposable {
   readonly engine: Engine;
   readonly jobs: Jobs;
   readonly keys: KeyStore;
-  readonly #database: Database;
+  /** The database, and the claim to it. */
+  #holding: AsyncDisposableStack | undefined;
   readonly #webhooks: Webhooks;
   readonly #closing = new AbortController();
   #closed: Promise<void> | undefined;
@@ -42,7 +43,6 @@ export class Service implements AsyncDisposable {
     const moderator = createModerator(options);
     const onFault = (error: unknown) => this.app.log.error({ err: error }, "a fault in the background");
     const store = new JobStore(database);
-    this.#database = database;
     this.keys = new KeyStore(database);
     this.engine = Engine.start(options);
     this.jobs = new Jobs({
@@ -55,7 +55,12 @@ export class Service implements AsyncDisposable {
       onFault,
     });
     const { engine, jobs, keys } = this;
-    this.app = createApp({ ...options, engine, jobs, keys, jobStore: store, database });
+    try {
+      this.app = createApp({ ...options, engine, jobs, keys, jobStore: store, database });
+    } catch (error) {
+      void engine.close();
+      throw error;
+    }
     this.#webhooks = new Webhooks({
       jobs,
       store,
@@ -70,14 +75,12 @@ export class Service implements AsyncDisposable {
    * database or the word list cannot be used.
    */
   static async open(options: ServiceOptions): Promise<Service> {
-    const database = await openDatabase(databaseLocation(options));
-    let service: Service;
-    try {
-      service = new Service(database, options);
-    } catch (error) {
-      await database.destroy();
-      throw error;
-    }
+    const location = databaseLocation(options);
+    await using opening = new AsyncDisposableStack();
+    const database = opening.adopt(await openDatabase(location), (opened) => opened.destroy());
+    opening.use(await claimDatabase(location));
+    const service = new Service(database, options);
+    service.#holding = opening.move();
     const { app, jobs } = service;
     const { resumed, lost } = await jobs.recover();
     if (resumed.length > 0) app.log.info({ jobs: resumed }, "took up the jobs of the last run");
@@ -101,7 +104,7 @@ export class Service implements AsyncDisposable {
     await closed;
     clearTimeout(impatience);
     this.#webhooks.close();
-    await this.#database.destroy();
+    await this.#holding?.disposeAsync();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

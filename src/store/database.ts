@@ -78,11 +78,58 @@ export function databaseLocation({ home, databaseUrl }: { home: string; database
  * created if need be, readable by its owner only. Throws `io_failed` with one sentence when that cannot be done.
  */
 export async function openDatabase(location: string): Promise<Database> {
-  if (/^postgres(ql)?:\/\//.test(location)) {
+  if (isPostgres(location)) {
     return await migrated(await postgresDialect(location), (cause) => explainPostgres(location, cause));
   }
   const explain = (cause: unknown) => explainSqlite(location, cause);
   return await migrated(await orIoFailed(() => sqliteDialect(location), explain), explain);
+}
+
+/**
+ * Keeps the database for one server until it is disposed of, or the process ends in whatever way: a second one would take
+ * the first one's work in hand for lost. Throws `io_failed` when another server has it.
+ */
+export async function claimDatabase(location: string): Promise<AsyncDisposable> {
+  const taken = "Another easel serve uses this database; stop that first, or give this one an EASEL_HOME of its own.";
+  if (isPostgres(location)) {
+    const { default: pg } = await import("pg");
+    const client = new pg.Client({ connectionString: location });
+    client.on("error", () => {});
+    const { rows } = await orIoFailed(
+      async () => {
+        await client.connect();
+        return await client.query<{ claimed: boolean }>("select pg_try_advisory_lock($1) as claimed", [postgresLock]);
+      },
+      (cause) => explainPostgres(location, cause),
+    );
+    const claim = { [Symbol.asyncDispose]: () => client.end() };
+    if (rows[0]?.claimed) return claim;
+    await client.end();
+    throw new EaselError("io_failed", taken);
+  }
+  // The lock of an empty database beside the real one: the system lifts it when the process ends.
+  const path = `${location}.server`;
+  return await orIoFailed(
+    () => {
+      closeSync(openSync(path, "a", 0o600));
+      const lock = new SQLite(path, { timeout: 0 });
+      try {
+        lock.exec("begin exclusive");
+      } catch (error) {
+        lock.close();
+        throw error;
+      }
+      return { [Symbol.asyncDispose]: async () => void lock.close() };
+    },
+    (cause) => (codeOf(cause).startsWith("SQLITE_BUSY") ? taken : explainSqlite(path, cause)),
+  );
+}
+
+/** Any number that no other program is likely to lock: "easel" in ASCII. */
+const postgresLock = 0x656173656c;
+
+function isPostgres(location: string): boolean {
+  return /^postgres(ql)?:\/\//.test(location);
 }
 
 async function migrated(dialect: Dialect, explain: (cause: unknown) => string): Promise<Database> {
