@@ -261,6 +261,30 @@ describe("a form that cannot be used is a 400 that names the field", () => {
     expect(await response.json()).toMatchObject({ error: { code: "payload_too_large" } });
   });
 
+  test("a fault before a large file is answered, not cut off", async () => {
+    for (const size of [1e6, 8e6, 19e6]) {
+      const response = await post("/v1/images/edits", form({ prompt: ["a", "b"], image: Buffer.alloc(size, 1) }));
+      expect(response.status).toBe(400);
+      expect(await response.json()).toMatchObject({ error: { param: "prompt" } });
+    }
+  });
+
+  test("a client that leaves while it sends its picture is no fault of the server", async () => {
+    const leaving = new AbortController();
+    const endless = new ReadableStream({
+      async pull(controller) {
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        controller.enqueue(Buffer.from('--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'));
+      },
+    });
+    setTimeout(() => leaving.abort(), 300);
+    const headers = { authorization: `Bearer ${server.key}`, ...boundary };
+    const init = { method: "POST", body: endless, headers, signal: leaving.signal, duplex: "half" } as const;
+    await expect(fetch(`${server.url}/v1/images/edits`, init)).rejects.toThrow();
+    expect((await server.fetch("/healthz")).status).toBe(200);
+    expect(server.log.filter((line) => /"level":(50|60)/.test(line))).toEqual([]);
+  });
+
   const boundary = { "content-type": "multipart/form-data; boundary=x" };
   test.each([
     ["no boundary", "anything", { "content-type": "multipart/form-data" }],

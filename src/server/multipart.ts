@@ -2,6 +2,8 @@
  * Forms with files, as OpenAI's clients send them, brought into the shape of a JSON body: numbers and booleans, which a form
  * has as texts, become what they say; files become `UploadedFile`. The route's schema then validates both kinds alike.
  */
+import type { Readable } from "node:stream";
+import { finished } from "node:stream/promises";
 import multipart, { type Multipart } from "@fastify/multipart";
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import { z } from "zod";
@@ -44,6 +46,9 @@ const booleans = new Set(["stream", "embed_prompt"]);
 /** The longest prompt in UTF-8. */
 const maxFieldBytes = 4 * 32_000;
 
+/** How long the rest of a refused form is waited for. */
+const patienceMs = 10_000;
+
 /** Lets routes of `app` take forms. Each file may have `fileSizeBytes`. */
 export function acceptForms(app: FastifyInstance, { fileSizeBytes }: { fileSizeBytes: number }): void {
   void app.register(multipart, {
@@ -76,6 +81,7 @@ export function readForm(...files: string[]): (request: FastifyRequest) => Promi
         fields.set(name, part.type === "file" ? await readFile(part, name, files) : readText(part, name));
       }
     } catch (error) {
+      await readToEnd(request.raw);
       throw explain(error);
     }
     request.body = Object.fromEntries(fields);
@@ -117,6 +123,18 @@ function readText(part: Extract<Multipart, { type: "field" }>, name: string): un
   if (numbers.has(name) && /^-?\d+(\.\d+)?(e[-+]?\d+)?$/i.test(text)) return Number(text);
   if (booleans.has(name) && /^(true|false)$/i.test(text)) return text.toLowerCase() === "true";
   return text;
+}
+
+/**
+ * Takes in what the client is still sending, for a while: many clients read no answer before they have sent all, and take a
+ * connection that is closed under them for a fault that is worth another try.
+ */
+async function readToEnd(body: Readable): Promise<void> {
+  if (body.readableEnded || body.destroyed) return;
+  // From the parser, which waits for its parts to be read and holds the rest back.
+  body.unpipe();
+  body.resume();
+  await finished(body, { signal: AbortSignal.timeout(patienceMs) }).catch(() => {});
 }
 
 function explain(error: unknown): unknown {
