@@ -3,10 +3,13 @@ import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { JobObject } from "../src/server/job-answer.ts";
 import { longRequest, startServer, tinyModelFolder, until } from "./support/easel-server.ts";
 import { childrenOf, type CliRun, isAlive, runCli, startCli } from "./support/run-cli.ts";
+
+// Several starts of a server in each test.
+vi.setConfig({ testTimeout: 180_000 });
 
 const key = "sk-test";
 const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
@@ -32,7 +35,7 @@ async function serve(env: Record<string, string> = {}) {
     env: { EASEL_API_KEY: key, ...env },
   });
   running = run;
-  await until(() => run.output.stdout.includes("listening on "));
+  await until(() => run.output.stdout.includes("listening on "), 60_000);
   const url = /listening on (\S+)/.exec(run.output.stdout)?.[1] ?? "";
   return {
     ...run,
