@@ -1,5 +1,6 @@
 /** The client: one method for each thing an Easel server does. */
 import { ApiError, type ApiErrorBody } from "./errors.ts";
+import { Jobs } from "./jobs.ts";
 import { serverEvents } from "./server-events.ts";
 import { type Call, type CallOptions, Transport, type TransportOptions } from "./transport.ts";
 import {
@@ -9,6 +10,7 @@ import {
   type GenerateParams,
   Picture,
   type Pictures,
+  toPictures,
   toWire,
   type UpscaleParams,
   type WirePicture,
@@ -21,10 +23,12 @@ export interface Model {
 }
 
 export class Easel {
+  readonly jobs: Jobs;
   readonly #transport: Transport;
 
   constructor(options: TransportOptions = {}) {
     this.#transport = new Transport(options);
+    this.jobs = new Jobs(this.#transport);
   }
 
   /**
@@ -88,8 +92,7 @@ export class Easel {
   }
 
   async #draw(call: Call): Promise<Pictures> {
-    const { created, data, notices = [] } = await this.#transport.json<WirePictures>(withIdempotencyKey(call));
-    return { created, images: data.map((picture) => new Picture(picture)), notices };
+    return toPictures(await this.#transport.json<WirePictures>(withIdempotencyKey(call)));
   }
 
   async *#watch(call: Call): AsyncGenerator<DrawingEvent> {

@@ -13,6 +13,10 @@ export interface DrawingOptions {
   steps?: number | undefined;
   guidanceScale?: number | undefined;
   negativePrompt?: string | undefined;
+  /** LoRAs of the server, by name: "watercolour" or "watercolour:0.8". */
+  lora?: string | readonly string[] | undefined;
+  /** Enlarges the finished picture. */
+  upscale?: 2 | 4 | undefined;
   quality?: string | undefined;
   style?: string | undefined;
   outputFormat?: "png" | "jpeg" | "webp" | undefined;
@@ -87,6 +91,10 @@ export interface WirePictures {
   created: number;
   data: WirePicture[];
   notices?: string[];
+}
+
+export function toPictures({ created, data, notices = [] }: WirePictures): Pictures {
+  return { created, images: data.map((picture) => new Picture(picture)), notices };
 }
 
 /** The options under the wire's names; what is undefined is left out. */
