@@ -1,6 +1,6 @@
 """Writes the trained parts as a diffusers folder that stock FluxPipeline loads.
 
-    python -m easel_sketch.export --work WORK --checkpoint distilled --to ../models/easel-sketch
+    python -m easel_sketch.export --work WORK --to ../models/easel-sketch
 
 The folder is built beside its place and then renamed, so that readers never see half of it. README.md is kept.
 """
@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 
 from . import autoencoder, flow, text_encoders
 from .tokenizers import T5_LENGTH
@@ -42,7 +42,24 @@ def write_tokenizers(tokens: text_encoders.Tokens, work: Path, folder: Path) -> 
     tokens.t5.save_pretrained(folder / "tokenizer_2")
     shutil.copy(work / "tokenizer_2/spiece.model", folder / "tokenizer_2")
     for name, tokenizer in (("tokenizer", tokens.clip), ("tokenizer_2", tokens.t5)):
+        configuration = folder / name / "tokenizer_config.json"
+        settings = json.loads(configuration.read_text())
+        for machine_specific in ("is_local", "local_files_only"):
+            settings.pop(machine_specific, None)
+        configuration.write_text(json.dumps(settings, indent=2) + "\n")
         (folder / name / "special_tokens_map.json").write_text(json.dumps(tokenizer.special_tokens_map, indent=2) + "\n")
+
+
+@torch.no_grad()
+def without_guidance(model):
+    """The same transformer without its guidance embedding, which only ever saw 1.0: its output is a constant, folded into a bias."""
+    embedding = model.time_text_embed
+    constant = embedding.guidance_embedder(embedding.time_proj(torch.tensor([1000.0])))[0]
+    folded = FluxTransformer2DModel.from_config({**model.config, "guidance_embeds": False})
+    state = {key: value for key, value in model.state_dict().items() if "guidance_embedder" not in key}
+    state["time_text_embed.timestep_embedder.linear_2.bias"] = state["time_text_embed.timestep_embedder.linear_2.bias"] + constant
+    folded.load_state_dict(state)
+    return folded.eval()
 
 
 @torch.no_grad()
@@ -56,7 +73,7 @@ def export(options: argparse.Namespace) -> None:
     tokens = text_encoders.Tokens(work)
     encoders = text_encoders.load(work, tokens)
     transformer = averaged(work, options.checkpoint, heads=options.heads, double=options.double, single=options.single)
-    transformer.half().save_pretrained(fresh / "transformer")
+    without_guidance(transformer).half().save_pretrained(fresh / "transformer")
     autoencoder.load(work).half().save_pretrained(fresh / "vae")
     encoders["clip"].half().save_pretrained(fresh / "text_encoder")
     encoders["t5"].half().save_pretrained(fresh / "text_encoder_2")
@@ -67,7 +84,8 @@ def export(options: argparse.Namespace) -> None:
         "name": "easel-sketch",
         "nativeSize": autoencoder.SIZE,
         "steps": options.steps,
-        "guidanceScale": options.guidance,
+        "guidanceScale": 0,
+        "trueCfgScale": options.guidance,
         "maxSequenceLength": T5_LENGTH,
         "license": "MIT",
     }
@@ -84,10 +102,10 @@ def export(options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--checkpoint", default="distilled")
+    parser.add_argument("--checkpoint", default="transformer")
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=20, help="default steps, written to easel.json")
-    parser.add_argument("--guidance", type=float, default=3.5, help="default guidance scale, written to easel.json")
+    parser.add_argument("--guidance", type=float, default=4.0, help="default scale of classifier-free guidance, written to easel.json")
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--double", type=int, default=2)
     parser.add_argument("--single", type=int, default=4)

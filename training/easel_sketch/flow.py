@@ -84,22 +84,18 @@ def random_times(count: int, generator: torch.Generator) -> torch.Tensor:
 
 
 @torch.no_grad()
-def sample(model, context, pooled, seed: int, steps: int, guidance: float, empty=None, shift: float = SHIFT) -> torch.Tensor:
+def sample(model, context, pooled, seed: int, steps: int, guidance: float, empty, shift: float = SHIFT) -> torch.Tensor:
     """Euler steps from noise to latents [B, 16, 16, 16].
 
-    With `empty` (the encoded empty caption) classifier-free guidance takes two passes a step; without, `guidance` goes into the
-    model's guidance embedding.
+    Classifier-free guidance against `empty`, the encoded empty caption, takes two passes a step.
     """
     count = len(context)
     x = torch.stack([torch.randn(GRID**2, 64, generator=torch.Generator().manual_seed(seed + i)) for i in range(count)])
     times = torch.cat([shifted(torch.linspace(1, 1 / steps, steps), shift), torch.zeros(1)])
-    embedded = torch.full((count,), 1.0 if empty is not None else guidance)
+    ones = torch.ones(count)
     for now, after in zip(times[:-1], times[1:]):
         t = torch.full((count,), float(now))
-        with torch.autocast("cpu", torch.bfloat16):
-            v = velocity(model, x, t, context, pooled, embedded).float()
-            if empty is not None:
-                blank = velocity(model, x, t, empty[0].expand_as(context), empty[1].expand_as(pooled), embedded).float()
-                v = blank + guidance * (v - blank)
-        x = x + float(after - now) * v
+        blank = velocity(model, x, t, empty[0].expand_as(context), empty[1].expand_as(pooled), ones)
+        v = velocity(model, x, t, context, pooled, ones)
+        x = x + float(after - now) * (blank + guidance * (v - blank))
     return unpack(x)

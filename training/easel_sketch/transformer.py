@@ -1,6 +1,6 @@
 """Trains the transformer on cached latents.
 
-    python -m easel_sketch.transformer --work WORK --steps 5000 --part 600      # run again to go on
+    torchrun --standalone --nproc-per-node 2 -m easel_sketch.transformer --work WORK
 
 Captions are written afresh for every visit of a scene; a tenth are empty, for classifier-free guidance. Every so often the log
 gains a caption gap (the loss at t = 0.9 with the right and with shuffled captions; no gap means the prompt is ignored) and a sheet of
@@ -16,10 +16,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from . import autoencoder, flow, text_encoders
+from . import autoencoder, flow, parallel, text_encoders
 from .cache import cached_scene
 from .captions import caption
 from .common import Average, learning_rate, load_checkpoint, save_checkpoint, save_sheet, to_pictures
+from .muon import Muon
+from .vocabulary import NOUNS
 
 SHEET_PROMPTS = [
     *(Path(__file__).parent.parent / "sample-prompts.txt").read_text().strip().splitlines(),
@@ -28,6 +30,7 @@ SHEET_PROMPTS = [
     "an orange fish in the sea", "a rocket in the sky", "a house and a tree",
 ]  # fmt: skip
 HELD_OUT = 256  # cached scenes kept for the gap
+MUST_SHARE = 0.33  # of the samples: the nouns that must be recognised whatever else is not
 EMPTY_SHARE = 0.1
 
 
@@ -41,6 +44,9 @@ class Batches:
         self.encoders = text_encoders.load(work, self.tokens)
         self.rng = random.Random(seed)
         self.generator = torch.Generator().manual_seed(seed)
+        must = np.array([NOUNS[cached_scene(i)[0].things[0].noun].must for i in range(HELD_OUT, self.available)])
+        weights = np.where(must, MUST_SHARE / must.sum(), (1 - MUST_SHARE) / (~must).sum())
+        self.cumulative = np.cumsum(weights)
 
     @torch.no_grad()
     def encode(self, captions: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -56,7 +62,8 @@ class Batches:
         return clean, *self.encode(captions)
 
     def next(self, count: int, empty_share: float = EMPTY_SHARE):
-        return self.of([self.rng.randrange(HELD_OUT, self.available) for _ in range(count)], empty_share)
+        draws = np.searchsorted(self.cumulative, [self.rng.random() * self.cumulative[-1] for _ in range(count)])
+        return self.of((HELD_OUT + draws).tolist(), empty_share)
 
     def noise_and_times(self, clean: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.randn(clean.shape, generator=self.generator), flow.random_times(len(clean), self.generator)
@@ -83,18 +90,16 @@ class CaptionGap:
             for part in torch.arange(HELD_OUT).split(64):
                 other = (part + shift) % HELD_OUT
                 clean, noise, t = self.clean[part], self.noise[part], torch.full((len(part),), at)
-                with torch.autocast("cpu", torch.bfloat16):
-                    v = flow.velocity(model, noised(clean, noise, t), t, self.context[other], self.pooled[other], torch.ones(len(part)))
-                total += F.mse_loss(v.float(), noise - clean).item() * len(part)
+                v = flow.velocity(model, noised(clean, noise, t), t, self.context[other], self.pooled[other], torch.ones(len(part)))
+                total += F.mse_loss(v, noise - clean).item() * len(part)
             losses.append(total / HELD_OUT)
         return losses[0], losses[1]
 
 
 @torch.no_grad()
-def draw_sheet(path: Path, model, decoder, batches: Batches, guidance: float, distilled: bool, steps: int = 16) -> None:
+def draw_sheet(path: Path, model, decoder, batches: Batches, guidance: float, steps: int = 16) -> None:
     context, pooled = batches.encode(SHEET_PROMPTS)
-    empty = None if distilled else batches.encode([""])
-    latents = flow.sample(model, context, pooled, seed=1, steps=steps, guidance=guidance, empty=empty)
+    latents = flow.sample(model, context, pooled, seed=1, steps=steps, guidance=guidance, empty=batches.encode([""]))
     save_sheet(path, to_pictures(torch.cat([decoder(part) for part in latents.split(4)])), columns=8)
 
 
@@ -106,7 +111,7 @@ def optimizers(model: torch.nn.Module, muon: bool) -> list[torch.optim.Optimizer
         (matrices if muon and hidden else rest).append(parameter)
     made: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr=1.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)]
     if matrices:
-        made.append(torch.optim.Muon(matrices, lr=1.0, weight_decay=0.01, momentum=0.95, adjust_lr_fn="match_rms_adamw", ns_steps=4))
+        made.append(Muon(matrices, lr=1.0))
     return made
 
 
@@ -115,7 +120,7 @@ def train(options: argparse.Namespace) -> None:
     torch.manual_seed(8)
     checkpoint = work / f"{options.name}.pt"
     model = flow.build(options.heads, options.double, options.single)
-    average = Average(model, 0.999)
+    average = Average(model, 0.998)
     made = optimizers(model, options.muon)
     start = 0
     if checkpoint.exists():
@@ -126,7 +131,7 @@ def train(options: argparse.Namespace) -> None:
             optimizer.load_state_dict(saved)
         start = state["step"]
     stop = min(steps, start + options.part)
-    batches = Batches(work, seed=100 + start)
+    batches = Batches(work, seed=100 + 7 * start + parallel.RANK)
     gap = CaptionGap(batches)
     decoder = autoencoder.load(work).decoder
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {batches.available} scenes, from step {start}", flush=True)
@@ -139,31 +144,33 @@ def train(options: argparse.Namespace) -> None:
         for optimizer in made:
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        clean, context, pooled = batches.next(options.batch)
+        clean, context, pooled = batches.next(options.batch // parallel.WORKERS)
         noise, t = batches.noise_and_times(clean)
-        with torch.autocast("cpu", torch.bfloat16):
-            v = flow.velocity(compiled, noised(clean, noise, t), t, context, pooled, torch.ones(len(t)))
-        loss = F.mse_loss(v.float(), noise - clean)
+        v = flow.velocity(compiled, noised(clean, noise, t), t, context, pooled, torch.ones(len(t)))
+        loss = F.mse_loss(v, noise - clean)
         loss.backward()
+        parallel.average_gradients(model)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in made:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         average.update(model)
         recent.append(loss.item())
+        if parallel.RANK > 0:
+            continue
         if step % 50 == 49:
             rate_of = (step + 1 - start) * options.batch / (time.time() - started)
             print(f"step {step + 1} ({(step + 1) * options.batch} samples) loss {np.mean(recent):.4f} {rate_of:.0f} samples/s", flush=True)
             recent = []
-        if step % 300 == 299 or step + 1 == stop:
+        if step % 250 == 249 or step + 1 == stop:
             save_checkpoint(
                 checkpoint, model=model.state_dict(), average=average.state_dict(), optimizers=[o.state_dict() for o in made], step=step + 1
             )
             average.copy_to(shadow)
             gaps = {at: gap(shadow, at) for at in (0.5, 0.9)}
             print("  gap " + ", ".join(f"t={at}: {a:.4f} right {b:.4f} shuffled" for at, (a, b) in gaps.items()), flush=True)
-        if step % 900 == 899 or step + 1 == stop:
-            draw_sheet(work / f"sheets/{options.name}-{step + 1:05d}.png", shadow, decoder, batches, guidance=4.0, distilled=False)
+        if step % 500 == 499 or step + 1 == stop:
+            draw_sheet(work / f"sheets/{options.name}-{step + 1:05d}.png", shadow, decoder, batches, guidance=4.0)
 
 
 def averaged(work: Path, name: str, **shape: int):
@@ -180,15 +187,15 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--name", default="transformer", help="of the checkpoint and the sheets")
-    parser.add_argument("--steps", type=int, default=5000, help="length of the whole run")
+    parser.add_argument("--steps", type=int, default=2300, help="length of the whole run")
     parser.add_argument("--part", type=int, default=10**9, help="stop after this many steps; run again to go on")
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--rate", type=float, default=1.5e-3)
-    parser.add_argument("--decay-from", type=float, default=0.7, help="share of the run after which the rate decays")
+    parser.add_argument("--decay-from", type=float, default=0.6, help="share of the run after which the rate decays")
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--double", type=int, default=2)
     parser.add_argument("--single", type=int, default=4)
     parser.add_argument("--muon", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
-    torch.set_num_threads(2)
+    parallel.start()
     train(parser.parse_args())
