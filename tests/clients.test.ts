@@ -41,7 +41,7 @@ function example(name: string): string {
 async function runFile(command: string, file: string, code: string): Promise<string> {
   writeFileSync(join(cwd, file), code);
   const path = [...(python === undefined ? [] : [dirname(python)]), process.env["PATH"]].join(delimiter);
-  return (await run(command, [file], { cwd, env: { ...process.env, PATH: path } })).stdout;
+  return (await run(command, [file], { cwd, env: { ...process.env, PATH: path }, maxBuffer: 64 << 20 })).stdout;
 }
 
 function pictureSize(...path: string[]): string {
