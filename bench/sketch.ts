@@ -86,7 +86,7 @@ interface Server {
 async function startServer(scratch: string): Promise<Server> {
   const key = "bench-key";
   const child = spawn(process.execPath, [join(root, "src/cli/main.ts"), "serve", "--port", "0"], {
-    env: { ...process.env, EASEL_HOME: join(scratch, "home"), EASEL_API_KEY: key },
+    env: { ...process.env, EASEL_HOME: join(scratch, "home"), EASEL_API_KEY: key, EASEL_LOG_LEVEL: "error" },
     stdio: ["ignore", "pipe", "inherit"],
   });
   const memory = new PeakMemory(child);
