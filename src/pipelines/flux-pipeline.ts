@@ -355,6 +355,9 @@ export class FluxPipeline {
         `This model draws ${drawn.width}x${drawn.height}; the picture was ${verb} to ${params.width}x${params.height}.`,
       );
     }
+    if (this.#parts.card.nativeSize !== undefined && drawn.width !== drawn.height) {
+      notices.push("This model has learnt squares only; in other shapes things repeat.");
+    }
     if (params.prompt.trim() === "")
       notices.push("The prompt is empty: the picture is whatever the model comes up with.");
     const { card, fluxConfig } = this.#parts;
