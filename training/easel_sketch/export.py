@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
+from sentencepiece import sentencepiece_model_pb2
 
 from . import autoencoder, flow, text_encoders
 from .tokenizers import T5_LENGTH
@@ -40,7 +41,11 @@ def write_tokenizers(tokens: text_encoders.Tokens, work: Path, folder: Path) -> 
     merges = [" ".join(merge) if isinstance(merge, list) else merge for merge in model["merges"]]
     (folder / "tokenizer/merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
     tokens.t5.save_pretrained(folder / "tokenizer_2")
-    shutil.copy(work / "tokenizer_2/spiece.model", folder / "tokenizer_2")
+    # The trainer notes where its files lay on this machine: nobody else's business.
+    pieces = sentencepiece_model_pb2.ModelProto.FromString((work / "tokenizer_2/spiece.model").read_bytes())
+    pieces.trainer_spec.ClearField("input")
+    pieces.trainer_spec.ClearField("model_prefix")
+    (folder / "tokenizer_2/spiece.model").write_bytes(pieces.SerializeToString())
     for name, tokenizer in (("tokenizer", tokens.clip), ("tokenizer_2", tokens.t5)):
         configuration = folder / name / "tokenizer_config.json"
         settings = json.loads(configuration.read_text())
