@@ -65,7 +65,7 @@ export function fluxTransformer(config: FluxConfig, weights: NetworkWeights): On
 
   // The last layer's chunks are (scale, shift); every other modulation has shift first.
   const [scale, shift] = g.chunk(exactLinear(w.at("norm_out").at("linear"), modulation, 2 * hidden), 2);
-  img = modulate(g, g.layerNorm(img, epsilon), shift!, scale!);
+  img = modulatedNorm(g, img, shift!, scale!);
   g.output("velocity", exactLinear(w.at("proj_out"), img, config.outChannels));
   return g.build();
 }
@@ -96,8 +96,8 @@ function doubleStreamBlock(
 
   // Joint attention, text first.
   const attn = w.at("attn");
-  const imgNorm = modulate(g, g.layerNorm(img, epsilon), imgShift!, imgScale!);
-  const txtNorm = modulate(g, g.layerNorm(txt, epsilon), txtShift!, txtScale!);
+  const imgNorm = modulatedNorm(g, img, imgShift!, imgScale!);
+  const txtNorm = modulatedNorm(g, txt, txtShift!, txtScale!);
   const q = g.concat(
     [
       headRmsNorm(attn.at("norm_added_q"), linear(attn.at("add_q_proj"), txtNorm, hidden), heads, epsilon),
@@ -118,8 +118,8 @@ function doubleStreamBlock(
   img = g.add(img, g.mul(imgGate!, linear(attn.at("to_out").at(0), imgAttn, hidden)));
   txt = g.add(txt, g.mul(txtGate!, linear(attn.at("to_add_out"), txtAttn, hidden)));
 
-  const imgMlpIn = modulate(g, g.layerNorm(img, epsilon), imgMlpShift!, imgMlpScale!);
-  const txtMlpIn = modulate(g, g.layerNorm(txt, epsilon), txtMlpShift!, txtMlpScale!);
+  const imgMlpIn = modulatedNorm(g, img, imgMlpShift!, imgMlpScale!);
+  const txtMlpIn = modulatedNorm(g, txt, txtMlpShift!, txtMlpScale!);
   img = g.add(img, g.mul(imgMlpGate!, feedForward(w.at("ff"), imgMlpIn)));
   txt = g.add(txt, g.mul(txtMlpGate!, feedForward(w.at("ff_context"), txtMlpIn)));
   return [img, txt];
@@ -130,7 +130,7 @@ function singleStreamBlock(w: WeightScope, x: Value, modulation: Value, pe: Rope
   const g = w.graph;
   const hidden = x.dims.at(-1) as number;
   const [shift, scale, gate] = modulations(w.at("norm"), modulation, hidden, 3);
-  const xNorm = modulate(g, g.layerNorm(x, epsilon), shift!, scale!);
+  const xNorm = modulatedNorm(g, x, shift!, scale!);
 
   const attn = w.at("attn");
   const q = headRmsNorm(attn.at("norm_q"), linear(attn.at("to_q"), xNorm, hidden), heads, epsilon);
@@ -164,9 +164,11 @@ function modulations(w: WeightScope, modulation: Value, hidden: number, count: n
   return w.graph.chunk(linear(w.at("linear"), modulation, count * hidden), count);
 }
 
-/** (1 + scale) · x + shift */
-function modulate(g: GraphBuilder, x: Value, shift: Value, scale: Value): Value {
-  return g.add(g.mul(x, g.add(scale, 1)), shift);
+/** (1 + scale) · norm(x) + shift, in one pass: the vectors [1, H] take the place of the norm's own weight and bias. */
+function modulatedNorm(g: GraphBuilder, x: Value, shift: Value, scale: Value): Value {
+  const hidden = x.dims.at(-1) as number;
+  const vector = (value: Value) => g.reshape(value, [hidden], [hidden]);
+  return g.layerNorm(x, epsilon, vector(g.add(scale, 1)), vector(shift));
 }
 
 /**

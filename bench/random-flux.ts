@@ -1,0 +1,96 @@
+/** FLUX.1-dev's transformer with random weights and inputs, at any depth: what the benchmarks of one step run. */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { FluxConfig } from "../src/models/flux/config.ts";
+import { ropeTable, timeEmbeddingDim, timestepEmbedding } from "../src/models/flux/transformer.ts";
+import type { ExternalTensor } from "../src/onnx/graph-builder.ts";
+import type { DType } from "../src/onnx/model-proto.ts";
+import { imageIds } from "../src/pipelines/latents.ts";
+import type { LinearOptions, LinearShape, LinearWeight, NetworkWeights } from "../src/weights/network-weights.ts";
+
+/** FLUX.1-dev's width. */
+export const hidden = 3072;
+
+export function fluxDevConfig(doubleBlocks: number, singleBlocks: number): FluxConfig {
+  return {
+    inChannels: 64,
+    outChannels: 64,
+    numLayers: doubleBlocks,
+    numSingleLayers: singleBlocks,
+    attentionHeadDim: 128,
+    numAttentionHeads: hidden / 128,
+    jointAttentionDim: 4096,
+    pooledProjectionDim: 768,
+    guidanceEmbeds: true,
+    axesDimsRope: [16, 56, 56],
+  };
+}
+
+export interface StepSize {
+  /** Pixels. */
+  width: number;
+  height: number;
+  textTokens: number;
+}
+
+/** Inputs of a step, each uniform in ±1. */
+export function stepInputs(config: FluxConfig, { width, height, textTokens }: StepSize) {
+  const [rows, columns] = [height / 16, width / 16];
+  const ids = new Float32Array(3 * (textTokens + rows * columns));
+  ids.set(imageIds(rows, columns), 3 * textTokens);
+  const { cos, sin } = ropeTable(ids, config.axesDimsRope);
+  const ropeDims = [ids.length / 3, config.attentionHeadDim / 2];
+  const time = { data: timestepEmbedding(0.5), dims: [1, timeEmbeddingDim] };
+  return {
+    img: random([1, rows * columns, config.inChannels]),
+    txt: random([1, textTokens, config.jointAttentionDim]),
+    pooled: random([1, config.pooledProjectionDim]),
+    timestep: time,
+    guidance: time,
+    pe_cos: { data: cos, dims: ropeDims },
+    pe_sin: { data: sin, dims: ropeDims },
+  };
+}
+
+export function random(dims: number[]) {
+  return { data: Float32Array.from({ length: dims.reduce((a, b) => a * b) }, () => 2 * Math.random() - 1), dims };
+}
+
+/** Weights of any name and shape, all from one file. */
+export class RandomWeights implements NetworkWeights {
+  readonly #file: string;
+  readonly #precision: "fp32" | "int8";
+  readonly #floatBytes: number;
+
+  constructor(folder: string, precision: "fp32" | "int8") {
+    this.#file = join(folder, "weights.bin");
+    this.#precision = precision;
+    const largest = 6 * hidden * hidden; // a double block's modulation
+    const floats = Float32Array.from({ length: largest }, () => (2 * Math.random() - 1) / 64);
+    const integers = Int8Array.from({ length: largest }, () => 255 * Math.random() - 127);
+    this.#floatBytes = floats.byteLength;
+    writeFileSync(this.#file, Buffer.concat([Buffer.from(floats.buffer), Buffer.from(integers.buffer)]));
+  }
+
+  has(): boolean {
+    return true;
+  }
+
+  get(name: string, shape: readonly number[]): ExternalTensor {
+    return this.#window(name, "float32", shape, 0, 4);
+  }
+
+  linear(name: string, shape: LinearShape, { exact = false }: LinearOptions = {}): LinearWeight {
+    if (exact || this.#precision === "fp32") return { format: "float", weight: this.get(name, shape) };
+    const [outFeatures, inFeatures] = shape;
+    return {
+      format: "int8",
+      values: this.#window(name, "int8", [inFeatures, outFeatures], this.#floatBytes, 1),
+      scale: this.get(`${name}.scale`, [outFeatures]),
+    };
+  }
+
+  #window(name: string, dtype: DType, shape: readonly number[], offset: number, bytes: number): ExternalTensor {
+    return { name, dtype, shape, file: this.#file, offset, length: bytes * shape.reduce((a, b) => a * b, 1) };
+  }
+}
