@@ -4,13 +4,19 @@
  *     npm run bench                                the built-in model, as a user meets it
  *     npm run bench -- sketch --python PYTHON      … beside diffusers, drawing the same pictures in turn
  *     npm run bench -- flux-step --size 512x512 --precision int8 [--double-blocks 19] [--single-blocks 38]
+ *     npm run bench -- stand-in --model FOLDER     writes a model with FLUX.1-dev's shapes and random values, 34 GB
+ *     npm run bench -- flux --model FOLDER         … and draws with it, or with a real one, from prompt to picture
  *
  * Medians, with the range. `--json` prints one line for programs.
  */
 import { parseArgs } from "node:util";
+import { join } from "node:path";
+import { precisions } from "../src/pipelines/flux-pipeline.ts";
+import { benchFlux } from "./flux.ts";
 import { benchFluxStep } from "./flux-step.ts";
 import type { Figure } from "./measure.ts";
 import { benchSketch } from "./sketch.ts";
+import { writeStandIn } from "./stand-in.ts";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -24,6 +30,9 @@ const { values, positionals } = parseArgs({
     "single-blocks": { type: "string", default: "38" },
     "text-tokens": { type: "string", default: "256" },
     threads: { type: "string" },
+    model: { type: "string" },
+    cache: { type: "string" },
+    steps: { type: "string", default: "4" },
   },
 });
 
@@ -35,26 +44,50 @@ switch (name) {
   case "flux-step":
     console.log(JSON.stringify(await fluxStep()));
     break;
+  case "flux":
+    show(await flux());
+    break;
+  case "stand-in":
+    console.log(`${await writeStandIn({ folder: modelFolder(), ...depth() })} bytes`);
+    break;
   default:
-    console.error(`bench: there is no benchmark "${name}"; there are sketch and flux-step.`);
+    console.error(`bench: there is no benchmark "${name}"; there are sketch, flux-step, flux and stand-in.`);
     process.exitCode = 2;
 }
 
 async function fluxStep() {
+  if (values.precision !== "fp32" && values.precision !== "int8") throw new Error("--precision must be fp32 or int8");
+  return await benchFluxStep({
+    ...stepOptions(),
+    ...depth(),
+    precision: values.precision,
+    steps: Number(values.rounds),
+  });
+}
+
+async function flux(): Promise<Figure[]> {
+  const precision = precisions.find((known) => known === values.precision);
+  if (precision === undefined) throw new Error(`--precision must be one of ${precisions.join(", ")}`);
+  const modelDir = modelFolder();
+  const cacheDir = values.cache ?? join(modelDir, "converted");
+  return await benchFlux({ ...stepOptions(), modelDir, cacheDir, precision, steps: Number(values.steps) });
+}
+
+function stepOptions() {
   const [width, height] = values.size.split("x").map(Number);
   if (!width || !height || width % 16 !== 0 || height % 16 !== 0)
     throw new Error("--size must be multiples of 16, as 512x512");
-  if (values.precision !== "fp32" && values.precision !== "int8") throw new Error("--precision must be fp32 or int8");
-  return await benchFluxStep({
-    width,
-    height,
-    precision: values.precision,
-    doubleBlocks: Number(values["double-blocks"]),
-    singleBlocks: Number(values["single-blocks"]),
-    textTokens: Number(values["text-tokens"]),
-    threads: values.threads === undefined ? undefined : Number(values.threads),
-    steps: Number(values.rounds),
-  });
+  const threads = values.threads === undefined ? undefined : Number(values.threads);
+  return { width, height, textTokens: Number(values["text-tokens"]), threads };
+}
+
+function depth() {
+  return { doubleBlocks: Number(values["double-blocks"]), singleBlocks: Number(values["single-blocks"]) };
+}
+
+function modelFolder(): string {
+  if (values.model === undefined) throw new Error("--model FOLDER is missing");
+  return values.model;
 }
 
 function show(figures: Figure[]): void {

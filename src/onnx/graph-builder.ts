@@ -11,7 +11,7 @@
  */
 import { dirname, basename } from "node:path";
 import type { AttributeValue, Dim, DType, ModelProto, NodeProto, TensorProto, ValueInfo } from "./model-proto.ts";
-import { encodeModel } from "./model-proto.ts";
+import { bytesPerElement, encodeModel } from "./model-proto.ts";
 
 /** A tensor flowing through the graph. */
 export interface Value extends ValueInfo {}
@@ -32,6 +32,8 @@ export interface OnnxGraph {
   model: Uint8Array;
   /** The folder that its external data lies in; undefined when it has none. */
   externalDataDir: string | undefined;
+  /** What the weights take in memory, in the element types that the graph computes with. */
+  weightBytes: number;
 }
 
 const onnxRuntimeDomain = "com.microsoft";
@@ -45,6 +47,7 @@ export class GraphBuilder {
   readonly #weights = new Map<string, Value>();
   readonly #quantized = new Map<string, { values: Value; scale: Value }>();
   #externalDataDir: string | undefined;
+  #weightBytes = 0;
   #nextId = 0;
 
   constructor(graphName: string) {
@@ -75,6 +78,10 @@ export class GraphBuilder {
     this.#initializers.push({ name: tensor.name, dtype: tensor.dtype, dims: tensor.shape, data });
     const stored: Value = { name: tensor.name, dtype: tensor.dtype, dims: tensor.shape };
     const isShortFloat = tensor.dtype === "float16" || tensor.dtype === "bfloat16";
+    this.#weightBytes += tensor.shape.reduce(
+      (n, dim) => n * dim,
+      bytesPerElement[isShortFloat ? "float32" : tensor.dtype],
+    );
     const value = isShortFloat ? this.#node("Cast", [stored], "float32", stored.dims, { to: int(1) }) : stored;
     this.#weights.set(tensor.name, value);
     return value;
@@ -92,6 +99,7 @@ export class GraphBuilder {
     };
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
     this.#initializers.push({ ...value, dims, data: bytes });
+    this.#weightBytes += bytes.length;
     return value;
   }
 
@@ -104,7 +112,7 @@ export class GraphBuilder {
       inputs: this.#inputs,
       outputs: this.#outputs,
     };
-    return { model: encodeModel(model), externalDataDir: this.#externalDataDir };
+    return { model: encodeModel(model), externalDataDir: this.#externalDataDir, weightBytes: this.#weightBytes };
   }
 
   // --- arithmetic ---------------------------------------------------------------------------------------------------

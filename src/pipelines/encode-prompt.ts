@@ -1,6 +1,6 @@
 /** A prompt → what conditions the transformer: T5's states for every token, and CLIP's summary in one vector. */
 import { join } from "node:path";
-import type { HostTensor, Session } from "../onnx/session.ts";
+import type { HostTensor } from "../onnx/session.ts";
 import { ConfigReader } from "../models/config-reader.ts";
 import {
   type ClipTextConfig,
@@ -12,7 +12,7 @@ import { parseT5Config, relativePositionBuckets, type T5Config, t5Encoder } from
 import { ClipTokenizer } from "../tokenizers/clip-tokenizer.ts";
 import { T5Tokenizer } from "../tokenizers/t5-tokenizer.ts";
 import type { ScaledLora } from "../weights/lora.ts";
-import type { NetworkLoader } from "./network-loader.ts";
+import type { Network, ResidentNetworks } from "./resident-networks.ts";
 
 export interface EncodedPrompt {
   /** [1, T, joint attention dim], T the maximum sequence length: padding is part of what FLUX reads. */
@@ -28,52 +28,73 @@ export interface EncodedPrompt {
 interface Clip {
   tokenizer: ClipTokenizer;
   config: ClipTextConfig;
-  session: Session;
+  network: Network;
 }
 
 interface T5 {
   tokenizer: T5Tokenizer;
   config: T5Config;
-  session: Session;
+  network: Network;
 }
 
+/** How many prompts are remembered: with 512 tokens of FLUX.1-dev's width each takes 8 megabytes. */
+const rememberedPrompts = 16;
+
 export class PromptEncoder {
+  readonly #networks: ResidentNetworks;
   readonly #clip: Clip;
   readonly #t5: T5;
+  /** The prompt that was not asked for longest comes first. */
+  readonly #remembered = new Map<string, EncodedPrompt>();
 
-  private constructor(clip: Clip, t5: T5) {
-    this.#clip = clip;
-    this.#t5 = t5;
-  }
-
-  /** @throws ModelInvalidError, WeightsInvalidError when a tokenizer or a text encoder cannot be used. */
-  static async load(
-    modelDir: string,
-    loader: NetworkLoader,
-    loras: readonly ScaledLora[] = [],
-  ): Promise<PromptEncoder> {
-    const clipDir = join(modelDir, "text_encoder");
-    const clipConfig = parseClipTextConfig(ConfigReader.read(clipDir));
-    const t5Dir = join(modelDir, "text_encoder_2");
-    const t5Config = parseT5Config(ConfigReader.read(t5Dir));
-    const clip = {
+  /** @throws ModelInvalidError when a tokenizer or a text encoder's configuration cannot be used. */
+  constructor(modelDir: string, networks: ResidentNetworks, loras: readonly ScaledLora[] = []) {
+    const clipConfig = parseClipTextConfig(ConfigReader.read(join(modelDir, "text_encoder")));
+    const t5Config = parseT5Config(ConfigReader.read(join(modelDir, "text_encoder_2")));
+    this.#networks = networks;
+    this.#clip = {
       tokenizer: ClipTokenizer.load(join(modelDir, "tokenizer")),
       config: clipConfig,
-      // A hundredth of T5's size, and all of the picture's style passes through it.
-      session: await loader.load("text_encoder", (weights) => clipTextEncoder(clipConfig, weights), {
+      network: {
+        place: "text_encoder",
+        component: "text_encoder",
+        graph: (weights) => clipTextEncoder(clipConfig, weights),
+        // A hundredth of T5's size, and all of the picture's style passes through it.
         exact: true,
         loras,
-      }),
+      },
     };
-    const t5 = {
+    this.#t5 = {
       tokenizer: T5Tokenizer.load(join(modelDir, "tokenizer_2")),
       config: t5Config,
-      session: await loader.load("text_encoder_2", (weights) => t5Encoder(t5Config, weights), { loras }),
+      network: {
+        place: "text_encoder_2",
+        component: "text_encoder_2",
+        graph: (weights) => t5Encoder(t5Config, weights),
+        loras,
+      },
     };
-    return new PromptEncoder(clip, t5);
   }
 
+  /** Checks both networks' weights. Throws `ModelInvalidError`, `WeightsInvalidError`. */
+  async prepare(): Promise<void> {
+    for (const { network } of [this.#clip, this.#t5]) await this.#networks.prepare(network);
+  }
+
+  /** A prompt that was encoded lately costs nothing. */
   async encode(prompt: string, maxSequenceLength: number): Promise<EncodedPrompt> {
+    const key = JSON.stringify([prompt, maxSequenceLength]);
+    const encoded = this.#remembered.get(key) ?? (await this.#encode(prompt, maxSequenceLength));
+    this.#remembered.delete(key);
+    this.#remembered.set(key, encoded);
+    for (const oldest of this.#remembered.keys()) {
+      if (this.#remembered.size <= rememberedPrompts) break;
+      this.#remembered.delete(oldest);
+    }
+    return encoded;
+  }
+
+  async #encode(prompt: string, maxSequenceLength: number): Promise<EncodedPrompt> {
     const { pooledPromptEmbeds, truncated: clipTruncated, length } = await this.#encodeClip(prompt);
     const { promptEmbeds, tokens, truncated: t5Truncated } = await this.#encodeT5(prompt, maxSequenceLength);
     const notices: string[] = [];
@@ -87,14 +108,11 @@ export class PromptEncoder {
     return { promptEmbeds, pooledPromptEmbeds, tokens, notices };
   }
 
-  async dispose(): Promise<void> {
-    await Promise.all([this.#clip.session.dispose(), this.#t5.session.dispose()]);
-  }
-
   async #encodeClip(prompt: string) {
-    const { tokenizer, config, session } = this.#clip;
+    const { tokenizer, config, network } = this.#clip;
     const length = Math.min(tokenizer.modelMaxLength, config.maxPositionEmbeddings);
     const { ids, truncated } = tokenizer.encode(prompt, length);
+    const session = await this.#networks.get(network, workBytes(length, config.intermediateSize));
     const { last_hidden_state: states } = await session.run({
       input_ids: int64Tensor(ids, [1, length]),
       position_ids: int64Tensor(ids.keys(), [length]),
@@ -105,8 +123,9 @@ export class PromptEncoder {
   }
 
   async #encodeT5(prompt: string, maxSequenceLength: number) {
-    const { tokenizer, config, session } = this.#t5;
+    const { tokenizer, config, network } = this.#t5;
     const { ids, tokens, truncated } = tokenizer.encode(prompt, maxSequenceLength);
+    const session = await this.#networks.get(network, workBytes(maxSequenceLength, config.dFf));
     const { last_hidden_state: promptEmbeds } = await session.run({
       input_ids: int64Tensor(ids, [1, maxSequenceLength]),
       relative_buckets: {
@@ -116,6 +135,11 @@ export class PromptEncoder {
     });
     return { promptEmbeds: promptEmbeds!, tokens, truncated };
   }
+}
+
+/** A few vectors of the widest layer for every token. */
+function workBytes(tokens: number, width: number): number {
+  return 4 * tokens * width * Float32Array.BYTES_PER_ELEMENT;
 }
 
 function int64Tensor(values: Iterable<number>, dims: readonly number[]): HostTensor<BigInt64Array> {

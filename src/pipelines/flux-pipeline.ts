@@ -11,7 +11,7 @@ import { ConfigReader } from "../models/config-reader.ts";
 import { type FluxConfig, parseFluxConfig } from "../models/flux/config.ts";
 import { fluxTransformer, ropeTable, timeEmbeddingDim, timestepEmbedding } from "../models/flux/transformer.ts";
 import { type DeviceName, type ResolvedDevice, resolveDevice } from "../onnx/devices.ts";
-import type { HostTensor, Session } from "../onnx/session.ts";
+import type { HostTensor } from "../onnx/session.ts";
 import { FlowMatchEulerScheduler } from "../schedulers/flow-match-euler.ts";
 import { openLora } from "../weights/lora.ts";
 import { type EncodedPrompt, PromptEncoder } from "./encode-prompt.ts";
@@ -28,6 +28,7 @@ import { type Latents, LatentCodec } from "./latent-codec.ts";
 import { imageIds, packLatents, textIds, unpackLatents } from "./latents.ts";
 import { type GenerationDefaults, generationDefaults, type ModelCard, readModelCard } from "./model-card.ts";
 import { NetworkLoader } from "./network-loader.ts";
+import { type Network, ResidentNetworks } from "./resident-networks.ts";
 import { TorchGenerator } from "./torch-random.ts";
 
 export const precisions = ["fp32", "fp16", "int8", "int4"] as const;
@@ -130,7 +131,7 @@ const maxPreviewLatents = 32;
 
 interface PipelineParts {
   modelDir: string;
-  loader: NetworkLoader;
+  networks: ResidentNetworks;
   scheduler: FlowMatchEulerScheduler;
   fluxConfig: FluxConfig;
   codec: LatentCodec;
@@ -139,24 +140,25 @@ interface PipelineParts {
   device: ResolvedDevice;
 }
 
-/** The networks that LoRAs change. */
-interface AdaptableNetworks {
-  /** Which LoRAs they were loaded with. */
+/** What LoRAs change. */
+interface Adaptable {
+  /** Which LoRAs they have. */
   loraKey: string;
   promptEncoder: PromptEncoder;
-  transformer: Session;
+  transformer: Network;
 }
 
 export class FluxPipeline {
   readonly #parts: PipelineParts;
-  #networks: AdaptableNetworks | undefined;
+  #adaptable: Adaptable | undefined;
 
   private constructor(parts: PipelineParts) {
     this.#parts = parts;
   }
 
   /**
-   * Opens a model folder and loads its networks.
+   * Opens a model folder, checks its networks, and converts their weights if they have to be. Each network is loaded when
+   * it is first needed.
    *
    * @throws ModelInvalidError, WeightsInvalidError when the folder cannot be used.
    * @throws EaselError `device_unavailable`.
@@ -172,11 +174,12 @@ export class FluxPipeline {
       precision,
       cacheDir: options.cacheDir,
     });
+    const networks = new ResidentNetworks(loader);
     checkModelIndex(modelDir);
 
     const transformerDir = join(modelDir, "transformer");
     const fluxConfig = parseFluxConfig(ConfigReader.read(transformerDir));
-    const codec = await LatentCodec.load(modelDir, loader);
+    const codec = new LatentCodec(modelDir, networks);
     if (fluxConfig.inChannels !== 4 * codec.latentChannels) {
       throw new ModelInvalidError(
         `The model's transformer takes ${fluxConfig.inChannels} channels, which is not four times its autoencoder's ` +
@@ -186,7 +189,7 @@ export class FluxPipeline {
     const card = readModelCard(modelDir);
     const pipeline = new FluxPipeline({
       modelDir,
-      loader,
+      networks,
       scheduler: FlowMatchEulerScheduler.fromConfig(
         ConfigReader.read(join(modelDir, "scheduler"), "scheduler_config.json"),
       ),
@@ -196,7 +199,8 @@ export class FluxPipeline {
       defaults: generationDefaults(card, fluxConfig),
       device,
     });
-    await pipeline.#networksWith([]);
+    await codec.prepare();
+    await pipeline.#adaptedWith([]);
     return pipeline;
   }
 
@@ -207,7 +211,7 @@ export class FluxPipeline {
    * @throws CancelledError between two steps, when `signal` aborts.
    */
   async generate(params: GenerationParams, options: GenerateOptions = {}): Promise<GenerationResult> {
-    const { scheduler, fluxConfig, codec, card, defaults } = this.#parts;
+    const { networks, scheduler, fluxConfig, codec, card, defaults } = this.#parts;
     const numInferenceSteps = params.numInferenceSteps ?? defaults.numInferenceSteps;
     const { guidanceScale, trueCfgScale, negativePrompt } = this.#resolveGuidance(params);
     const maxSequenceLength = params.maxSequenceLength ?? defaults.maxSequenceLength;
@@ -217,7 +221,7 @@ export class FluxPipeline {
 
     // 1. Encode the prompt, and what to keep away from.
     await stopIfCancelled(options.signal);
-    const { promptEncoder, transformer } = await this.#networksWith(params.loras ?? []);
+    const { promptEncoder, transformer } = await this.#adaptedWith(params.loras ?? []);
     const prompt = await promptEncoder.encode(params.prompt, maxSequenceLength);
     notices.push(...prompt.notices);
     const negative =
@@ -255,7 +259,8 @@ export class FluxPipeline {
         const sigma = sigmas[step]!;
         const nextSigma = sigmas[step + 1]!;
         const velocityFor = async (text: EncodedPrompt): Promise<Float32Array> => {
-          const { velocity } = await transformer.run({
+          const session = await networks.get(transformer, transformerWorkBytes(fluxConfig, maxSequenceLength + tokens));
+          const { velocity } = await session.run({
             img: { data: latents, dims: [1, tokens, fluxConfig.inChannels] },
             txt: text.promptEmbeds,
             pooled: text.pooledPromptEmbeds,
@@ -303,26 +308,26 @@ export class FluxPipeline {
 
   /** Gives the networks' memory back; the pipeline cannot be used afterwards. */
   async dispose(): Promise<void> {
-    await Promise.all([this.#unloadNetworks(), this.#parts.codec.dispose()]);
+    await this.#parts.networks.dispose();
   }
 
-  /** The text encoders and the transformer with these LoRAs; those with others are unloaded first. */
-  async #networksWith(files: readonly LoraFile[]): Promise<AdaptableNetworks> {
+  /** The text encoders and the transformer with these LoRAs, checked. */
+  async #adaptedWith(files: readonly LoraFile[]): Promise<Adaptable> {
     const loraKey = JSON.stringify(files);
-    if (this.#networks?.loraKey === loraKey) return this.#networks;
+    if (this.#adaptable?.loraKey === loraKey) return this.#adaptable;
+    const { modelDir, networks, fluxConfig } = this.#parts;
     const loras = files.map(({ file, scale }) => ({ lora: openLora(file), scale }));
-    await this.#unloadNetworks();
-    const { modelDir, loader, fluxConfig } = this.#parts;
-    const promptEncoder = await PromptEncoder.load(modelDir, loader, loras);
-    const transformer = await loader.load("transformer", (weights) => fluxTransformer(fluxConfig, weights), { loras });
-    this.#networks = { loraKey, promptEncoder, transformer };
-    return this.#networks;
-  }
-
-  async #unloadNetworks(): Promise<void> {
-    const networks = this.#networks;
-    this.#networks = undefined;
-    await Promise.all([networks?.promptEncoder.dispose(), networks?.transformer.dispose()]);
+    const promptEncoder = new PromptEncoder(modelDir, networks, loras);
+    const transformer: Network = {
+      place: "transformer",
+      component: "transformer",
+      graph: (weights) => fluxTransformer(fluxConfig, weights),
+      loras,
+    };
+    await promptEncoder.prepare();
+    await networks.prepare(transformer);
+    this.#adaptable = { loraKey, promptEncoder, transformer };
+    return this.#adaptable;
   }
 
   #ropeInputs(textLength: number, rows: number, columns: number): Record<string, HostTensor> {
@@ -421,6 +426,12 @@ function guide(negative: Float32Array, positive: Float32Array, scale: number): F
     const base = negative[i]!;
     return base + Math.fround(scale * Math.fround(value - base));
   });
+}
+
+/** The widest layer's activations for every token, a few at a time. */
+function transformerWorkBytes({ numAttentionHeads, attentionHeadDim }: FluxConfig, tokens: number): number {
+  const hidden = numAttentionHeads * attentionHeadDim;
+  return 16 * hidden * tokens * Float32Array.BYTES_PER_ELEMENT;
 }
 
 type LatentShape = Omit<Latents, "data">;

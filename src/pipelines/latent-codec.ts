@@ -9,8 +9,8 @@ import {
   pixelsPerLatent,
 } from "../models/autoencoder.ts";
 import { ConfigReader } from "../models/config-reader.ts";
-import type { HostTensor, Session } from "../onnx/session.ts";
-import type { NetworkLoader } from "./network-loader.ts";
+import type { HostTensor } from "../onnx/session.ts";
+import type { Network, ResidentNetworks } from "./resident-networks.ts";
 import type { TorchGenerator } from "./torch-random.ts";
 
 /** Latents as the transformer's noise is laid out, unpacked: [1, channels, height, width] */
@@ -21,23 +21,31 @@ export interface Latents {
   width: number;
 }
 
+const featureMapsAtATime = 5;
+
 export class LatentCodec {
   readonly #config: AutoencoderConfig;
-  readonly #loader: NetworkLoader;
-  readonly #decoder: Session;
-  #encoder: Promise<Session> | undefined;
+  readonly #networks: ResidentNetworks;
+  readonly #decoder: Network;
+  readonly #encoder: Network;
 
-  private constructor(config: AutoencoderConfig, loader: NetworkLoader, decoder: Session) {
+  /** Reads the configuration of `modelDir`'s autoencoder. Throws `ModelInvalidError`. */
+  constructor(modelDir: string, networks: ResidentNetworks) {
+    const config = parseAutoencoderConfig(ConfigReader.read(join(modelDir, "vae")));
     this.#config = config;
-    this.#loader = loader;
-    this.#decoder = decoder;
+    this.#networks = networks;
+    this.#decoder = {
+      place: "decoder",
+      component: "vae",
+      graph: (weights) => autoencoderDecoder(config, weights),
+      exact: true,
+    };
+    this.#encoder = { ...this.#decoder, place: "encoder", graph: (weights) => autoencoderEncoder(config, weights) };
   }
 
-  /** Loads the decoder of `modelDir`'s autoencoder. Throws `ModelInvalidError`, `WeightsInvalidError`. */
-  static async load(modelDir: string, loader: NetworkLoader): Promise<LatentCodec> {
-    const config = parseAutoencoderConfig(ConfigReader.read(join(modelDir, "vae")));
-    const decoder = await loader.load("vae", (weights) => autoencoderDecoder(config, weights), { exact: true });
-    return new LatentCodec(config, loader, decoder);
+  /** Checks the decoder's weights. Throws `ModelInvalidError`, `WeightsInvalidError`. */
+  async prepare(): Promise<void> {
+    await this.#networks.prepare(this.#decoder);
   }
 
   get latentChannels(): number {
@@ -52,19 +60,21 @@ export class LatentCodec {
   async decode({ data, channels, height, width }: Latents): Promise<RgbImage> {
     const { scalingFactor, shiftFactor } = this.#config;
     const z = data.map((value) => value / scalingFactor + shiftFactor);
-    const { image } = await this.#decoder.run({ latents: { data: z, dims: [1, channels, height, width] } });
+    const { pixelsPerLatent: scale } = this;
+    const size = { height: height * scale, width: width * scale };
+    const decoder = await this.#networks.get(this.#decoder, this.#workBytes(size));
+    const { image } = await decoder.run({ latents: { data: z, dims: [1, channels, height, width] } });
     return toRgb(image!);
   }
 
   /**
-   * A picture's latents, drawn from the distribution that the encoder gives. Loads the encoder when it is first used.
+   * A picture's latents, drawn from the distribution that the encoder gives.
    *
    * @param generator gives the randomness, before anything else is drawn from it, as diffusers' `retrieve_latents` does
    */
   async encode(image: RgbImage, generator: TorchGenerator): Promise<Latents> {
-    const config = this.#config;
-    this.#encoder ??= this.#loader.load("vae", (weights) => autoencoderEncoder(config, weights), { exact: true });
-    const { moments } = await (await this.#encoder).run({ image: fromRgb(image) });
+    const encoder = await this.#networks.get(this.#encoder, this.#workBytes(image));
+    const { moments } = await encoder.run({ image: fromRgb(image) });
     const { scalingFactor, shiftFactor, latentChannels: channels } = this.#config;
     const [, , height, width] = moments!.dims as [number, number, number, number];
     const count = channels * height * width;
@@ -78,8 +88,10 @@ export class LatentCodec {
     return { data, channels, height, width };
   }
 
-  async dispose(): Promise<void> {
-    await Promise.all([this.#decoder.dispose(), this.#encoder?.then((encoder) => encoder.dispose())]);
+  /** A handful of the finest level's feature maps are in memory at a time. */
+  #workBytes({ height, width }: Pick<RgbImage, "height" | "width">): number {
+    const channels = this.#config.blockOutChannels[0]!;
+    return featureMapsAtATime * height * width * channels * Float32Array.BYTES_PER_ELEMENT;
   }
 }
 

@@ -1,5 +1,5 @@
 /**
- * Loads a network in a precision and with LoRAs. Weights that ONNX Runtime can map are used where they lie; all others are
+ * Brings a network's weights into a precision, with LoRAs. Weights that ONNX Runtime can map are used where they lie; all others are
  * converted once and kept in a cache folder, for every later start and every process.
  */
 import { createHash, randomUUID } from "node:crypto";
@@ -47,22 +47,27 @@ export class NetworkLoader {
   }
 
   /**
-   * One network of the model, ready to run.
+   * The graph of one of the model's networks, over weights that are ready to be loaded.
    *
    * @throws ModelInvalidError, WeightsInvalidError when its files, or a LoRA for it, cannot be used.
    * @throws EaselError `io_failed` when converted weights cannot be kept.
    */
-  async load(
+  async prepare(
     component: Component,
     graph: GraphFunction,
     { exact = false, loras = [] }: NetworkOptions = {},
-  ): Promise<Session> {
+  ): Promise<OnnxGraph> {
     const dir = join(this.#options.modelDir, component);
     const source = WeightSource.openFolder(dir);
     const linear = exact || this.#options.precision === "fp32" ? "float" : "int8";
     const mapped = linear === "float" && source.isMappable();
     const weights = mapped ? source : new StoredWeights(await this.#convert(dir, source, linear, graph));
-    return await Session.create(graph(withLoras(weights, source, component, loras)), this.#options);
+    return graph(withLoras(weights, source, component, loras));
+  }
+
+  /** The network of a graph, ready to run. Throws `ModelInvalidError` when ONNX Runtime refuses it. */
+  start(graph: OnnxGraph): Promise<Session> {
+    return Session.create(graph, this.#options);
   }
 
   /** The folder of the converted weights, which are made if they are not there yet. */

@@ -7,7 +7,7 @@ export interface Int8Matrix {
   scale: Float32Array;
 }
 
-/** Rows that are transposed together, so that writes stay near each other. */
+/** Rows that are transposed together: each column of the block is one copy of this many bytes. */
 const blockRows = 64;
 
 /**
@@ -23,20 +23,32 @@ export function quantizeInt8(
 ): Int8Matrix {
   const values = new Int8Array(outFeatures * inFeatures);
   const scale = new Float32Array(outFeatures);
-  const inverse = new Float32Array(outFeatures);
-  for (let row = 0; row < outFeatures; row++) {
-    let largest = 0;
-    for (let i = row * inFeatures; i < (row + 1) * inFeatures; i++) largest = Math.max(largest, Math.abs(weight[i]!));
-    scale[row] = largest / limit;
-    inverse[row] = largest === 0 ? 0 : limit / largest;
-  }
+  const block = new Int8Array(blockRows * inFeatures); // [in, blockRows]
   for (let first = 0; first < outFeatures; first += blockRows) {
-    const end = Math.min(first + blockRows, outFeatures);
-    for (let column = 0; column < inFeatures; column++) {
-      for (let row = first; row < end; row++) {
-        values[column * outFeatures + row] = Math.round(weight[row * inFeatures + column]! * inverse[row]!);
+    const rows = Math.min(blockRows, outFeatures - first);
+    for (let row = 0; row < rows; row++) {
+      const start = (first + row) * inFeatures;
+      const largest = largestMagnitude(weight, start, start + inFeatures);
+      scale[first + row] = largest / limit;
+      const inverse = largest === 0 ? 0 : Math.fround(limit / largest);
+      for (let column = 0; column < inFeatures; column++) {
+        // Rounds to the nearest: truncation is floor while the number is positive, and much faster than Math.round.
+        block[column * blockRows + row] = Math.trunc(weight[start + column]! * inverse + 128.5) - 128;
       }
+    }
+    for (let column = 0; column < inFeatures; column++) {
+      const start = column * blockRows;
+      values.set(block.subarray(start, start + rows), column * outFeatures + first);
     }
   }
   return { values, scale };
+}
+
+function largestMagnitude(values: Float32Array, start: number, end: number): number {
+  let largest = 0;
+  for (let i = start; i < end; i++) {
+    const magnitude = Math.abs(values[i]!);
+    if (magnitude > largest) largest = magnitude;
+  }
+  return largest;
 }
