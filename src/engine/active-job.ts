@@ -5,6 +5,7 @@ import type { JobEnd, JobStore } from "../store/jobs.ts";
 import type { ApiKey, Priority } from "../store/keys.ts";
 import type { Engine, Generation, GenerationEvent, GenerationOutput, GenerationPlan } from "./engine.ts";
 import type { JobObserver } from "./job-observer.ts";
+import type { KeptInputs } from "./kept-inputs.ts";
 import type { KeptPictures } from "./kept-pictures.ts";
 
 export interface ActiveJobOptions {
@@ -23,6 +24,7 @@ export interface ActiveJobOptions {
 export interface JobSurroundings {
   engine: Engine;
   store: JobStore;
+  inputs: KeptInputs;
   pictures: KeptPictures;
   observers: readonly JobObserver[];
   /** Is told what went wrong in the background. */
@@ -166,9 +168,11 @@ export class ActiveJob {
   }
 
   async #settle(end: JobEnd): Promise<void> {
-    const { store, observers, onFault } = this.#surroundings;
+    const { store, inputs, observers, onFault } = this.#surroundings;
+    const report = (error: unknown) => onFault?.(error);
     // Pictures that are there are handed out even when the record of it fails.
-    await store.settle(this.id, end).catch((error: unknown) => onFault?.(error));
+    await store.settle(this.id, end).catch(report);
+    await inputs.remove(this.id).catch(report);
     const seconds = this.#startedMs === undefined ? 0 : (performance.now() - this.#startedMs) / 1000;
     const { id, kept } = this;
     const crashed = end.error?.code === "engine_crashed";

@@ -14,14 +14,16 @@ import type { Engine, Generation, GenerationEvent, GenerationOutput } from "./en
 import type { GenerationRequest } from "./generation-request.ts";
 import type { JobObserver } from "./job-observer.ts";
 import { type Recovery, recoverJobs } from "./job-recovery.ts";
+import type { KeptInputs } from "./kept-inputs.ts";
 import type { KeptPictures } from "./kept-pictures.ts";
-import type { KeptRequest } from "./kept-request.ts";
+import { type KeptRequest, toKept } from "./kept-request.ts";
 import { fingerprintOf, type Likeness, refuseOtherRequest, SharedWork } from "./shared-work.ts";
 
 export interface JobsOptions {
   engine: Engine;
   store: JobStore;
   keys: KeyStore;
+  inputs: KeptInputs;
   pictures: KeptPictures;
   /** Throws when the request must not be drawn, whoever sent it. */
   moderate?: ((request: GenerationRequest) => Promise<void>) | undefined;
@@ -153,7 +155,11 @@ export class Jobs {
 
   /** Right after the start of the server: takes up the kept jobs of the last one, and settles what was lost with it. */
   async recover(): Promise<Recovery> {
-    return await recoverJobs({ ...this.#options, launch: (job) => this.#launch(job) });
+    return await recoverJobs({
+      ...this.#options,
+      observers: this.#observers,
+      launch: (job) => this.#launch(job),
+    });
   }
 
   /** Forgets jobs, and their pictures, that ended longer ago than this; now, and every hour until the signal aborts. */
@@ -219,7 +225,7 @@ export class Jobs {
     original: GenerationRequest,
     { client, idempotencyKey, fingerprint, kept }: JobOptions & { fingerprint: string; kept?: Kept | undefined },
   ): Promise<ActiveJob> {
-    const { engine, store, moderate } = this.#options;
+    const { engine, store, inputs, moderate } = this.#options;
     // Drawn now, so that a kept job has the same picture whenever it is drawn.
     const request = kept ? { ...original, seed: original.seed ?? randomInt(2 ** 32) } : original;
     const plan = await engine.plan(request);
@@ -227,7 +233,6 @@ export class Jobs {
 
     const id = `job_${randomUUID()}`;
     const pictures = request.numImages ?? 1;
-    const stored: KeptRequest | undefined = kept && { request, note: kept.note };
     await store
       .accept(
         {
@@ -235,7 +240,7 @@ export class Jobs {
           model: request.model,
           pictures,
           pixelSteps: plan.cost.pixelSteps,
-          kept: stored && { request: stored, webhook: kept?.webhook },
+          kept: kept && { request: toKept(request, kept.note), webhook: kept.webhook },
           idempotencyKey,
           fingerprint,
         },
@@ -245,6 +250,7 @@ export class Jobs {
         throw this.#withRetryAfter(error);
       });
     try {
+      if (kept && request.condition) await inputs.write(id, request.condition);
       return this.#launch({
         id,
         client,
@@ -254,7 +260,8 @@ export class Jobs {
       });
     } catch (error) {
       await store.withdraw(id);
-      throw error;
+      await inputs.remove(id);
+      throw this.#withRetryAfter(error);
     }
   }
 
@@ -273,7 +280,8 @@ export class Jobs {
   }
 
   #withRetryAfter(error: unknown): unknown {
-    if (!(error instanceof EaselError) || error.code !== "rate_limit_exceeded") return error;
+    if (!(error instanceof EaselError) || error.retryAfterSeconds !== undefined) return error;
+    if (error.code !== "rate_limit_exceeded" && error.code !== "queue_full") return error;
     const retryAfterSeconds = this.#options.engine.estimateSeconds();
     return new EaselError(error.code, error.message, { param: error.param, retryAfterSeconds });
   }

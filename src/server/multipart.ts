@@ -88,6 +88,15 @@ export function readForm(...files: string[]): (request: FastifyRequest) => Promi
   };
 }
 
+/** A hook that refuses forms on a route that takes none, with `message` as the reason. */
+export function refuseForm(message: string): (request: FastifyRequest) => Promise<void> {
+  return async (request) => {
+    if (!request.isMultipart()) return;
+    await readToEnd(request.raw);
+    throw new EaselError("invalid_request", message);
+  };
+}
+
 /** `image[]` is how clients send a list; a list of one is that one. */
 function fieldName({ fieldname }: Multipart): string {
   const name = (fieldname ?? "").replace(/\[\]$/, "");
