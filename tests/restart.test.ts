@@ -99,22 +99,18 @@ test("jobs that start from a picture and a mask are drawn from these after the r
   const fields = { image, mask, prompt: "a red hat", steps: "30", seed: "7" };
   const orderEdit = async (more: Record<string, string> = {}) =>
     (await (await first.edit({ ...fields, ...more }, "respond-async")).json()) as JobObject;
-  const [running, waiting, robbed] = [
-    await orderEdit(),
-    await orderEdit({ seed: "8" }),
-    await orderEdit({ seed: "9" }),
-  ];
-  await untilRunning(first, running.id);
+  const [drawn, waiting, robbed] = [await orderEdit(), await orderEdit({ seed: "8" }), await orderEdit({ seed: "9" })];
+  await untilRunning(first, drawn.id);
   first.child.kill("SIGKILL");
   await first.ended;
   const kept = join(cwd, "home", "job-inputs");
-  expect(readdirSync(kept).toSorted()).toEqual([running.id, waiting.id, robbed.id].toSorted());
+  expect(readdirSync(kept).toSorted()).toEqual([drawn.id, waiting.id, robbed.id].toSorted());
   rmSync(join(kept, robbed.id), { recursive: true });
   mkdirSync(join(kept, "job_of-nobody.unfinished"));
 
   const second = await serve();
   const undisturbed = (await (await second.edit(fields)).json()) as JobObject["result"];
-  expect((await ended(second, running.id)).result?.data).toEqual(undisturbed?.data);
+  expect((await ended(second, drawn.id)).result?.data).toEqual(undisturbed?.data);
   expect((await ended(second, waiting.id)).result?.data).toMatchObject([{ seed: 8, size: "256x192" }]);
   expect(await second.look(robbed.id)).toMatchObject({
     status: "failed",

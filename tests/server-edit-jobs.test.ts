@@ -111,19 +111,21 @@ test("its picture and mask are kept, for their owner alone, until it ends or is 
   await until(() => keptInputs().length === 0);
 });
 
+/** How many requests the key has been charged for. */
+const requestsOf = async () => {
+  const { data } = (await (await server.fetch("/v1/usage")).json()) as { data: { requests: number }[] };
+  return data.reduce((sum, { requests }) => sum + requests, 0);
+};
+
 test("over the limit of what is kept it is a 503 that says when to come back, and costs nothing", async () => {
-  const used = async () => {
-    const { data } = (await (await server.fetch("/v1/usage")).json()) as { data: { requests: number }[] };
-    return data.reduce((sum, { requests }) => sum + requests, 0);
-  };
   const free = await occupy();
   const accepted = [await ordered({ seed: "1" }), await ordered({ seed: "2" })];
-  const before = await used();
+  const before = await requestsOf();
   const refused = await order({ seed: "3" });
   expect(refused.status).toBe(503);
   expect(Number(refused.headers.get("retry-after"))).toBeGreaterThan(0);
   expect(await refused.json()).toMatchObject({ error: { code: "queue_full" } });
-  expect(await used()).toBe(before);
+  expect(await requestsOf()).toBe(before);
   // Who waits keeps nothing.
   const waiting = post("edits", { image: photo, ...small, seed: "3" });
   await cancel(accepted[0]!.id);
