@@ -85,6 +85,11 @@ export const configSchema = z.object({
     "How long a finished job and its pictures can be fetched.",
     wholeNumber(1, 8760).default(24),
   ),
+  jobInputLimitBytes: setting(
+    "EASEL_JOB_INPUT_LIMIT_BYTES",
+    "What the pictures that unfinished jobs start from may take together, on the disk and in memory.",
+    wholeNumber(0, 2 ** 40).default(2 ** 30),
+  ),
   databaseUrl: setting(
     "EASEL_DATABASE_URL",
     "`postgres://USER:PASSWORD@HOST/NAME` keeps the records in PostgreSQL instead of `easel.db`.",

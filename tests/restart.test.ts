@@ -1,11 +1,13 @@
 import { DatabaseSync } from "node:sqlite";
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
-import { connect } from "node:net";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { createServer } from "node:http";
+import { type AddressInfo, connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { JobObject } from "../src/server/job-answer.ts";
 import { longRequest, startServer, tinyModelFolder, until } from "./support/easel-server.ts";
+import { form, leftHalfTransparent, noise } from "./support/forms.ts";
 import { childrenOf, type CliRun, isAlive, runCli, startCli } from "./support/run-cli.ts";
 
 // Several starts of a server in each test.
@@ -44,6 +46,12 @@ async function serve(env: Record<string, string> = {}) {
       (await (
         await fetch(`${url}/v1/images/jobs`, { method: "POST", headers, body: JSON.stringify(body) })
       ).json()) as JobObject,
+    edit: (fields: Record<string, string | Uint8Array>, prefer = "") =>
+      fetch(`${url}/v1/images/edits`, {
+        method: "POST",
+        headers: { authorization: headers.authorization, ...(prefer === "" ? {} : { prefer }) },
+        body: form(fields),
+      }),
     look: async (id: string) => (await (await fetch(`${url}/v1/images/jobs/${id}`, { headers })).json()) as JobObject,
   };
 }
@@ -85,17 +93,55 @@ test("a server that was killed takes up its jobs where it starts again, and says
   expect(usage).toMatchObject([{ requests: 3, pictures: 2, megapixelSteps: cost }]);
 });
 
-test("a picture that ends the server twice is not tried a third time", async () => {
+test("jobs that start from a picture and a mask are drawn from these after the restart, too", async () => {
+  const first = await serve();
+  const [image, mask] = [await noise(256, 192).png().toBuffer(), await leftHalfTransparent(noise(256, 192), 256, 192)];
+  const fields = { image, mask, prompt: "a red hat", steps: "30", seed: "7" };
+  const orderEdit = async (more: Record<string, string> = {}) =>
+    (await (await first.edit({ ...fields, ...more }, "respond-async")).json()) as JobObject;
+  const [drawn, waiting, robbed] = [await orderEdit(), await orderEdit({ seed: "8" }), await orderEdit({ seed: "9" })];
+  await untilRunning(first, drawn.id);
+  first.child.kill("SIGKILL");
+  await first.ended;
+  const kept = join(cwd, "home", "job-inputs");
+  expect(readdirSync(kept).toSorted()).toEqual([drawn.id, waiting.id, robbed.id].toSorted());
+  rmSync(join(kept, robbed.id), { recursive: true });
+  mkdirSync(join(kept, "job_of-nobody.unfinished"));
+
+  const second = await serve();
+  const undisturbed = (await (await second.edit(fields)).json()) as JobObject["result"];
+  expect((await ended(second, drawn.id)).result?.data).toEqual(undisturbed?.data);
+  expect((await ended(second, waiting.id)).result?.data).toMatchObject([{ seed: 8, size: "256x192" }]);
+  expect(await second.look(robbed.id)).toMatchObject({
+    status: "failed",
+    error: { code: "lost", message: "The image that the job was given is gone or damaged; order it again." },
+  });
+  expect(readdirSync(kept)).toEqual([]);
+});
+
+test("a picture that ends the server twice is not tried a third time, and the webhook is told", async () => {
+  const told = Promise.withResolvers<string>();
+  const receiver = createServer((request, response) => {
+    request
+      .setEncoding("utf8")
+      .on("data", told.resolve)
+      .on("end", () => response.end());
+  });
+  await new Promise<void>((listening) => receiver.listen(0, "127.0.0.1", listening));
+  const webhook_url = `http://127.0.0.1:${(receiver.address() as AddressInfo).port}/`;
+  const env = { EASEL_WEBHOOK_ALLOW_PRIVATE: "1" };
   let id = "";
   for (let time = 0; time < 2; time++) {
-    const server = await serve();
-    id ||= (await server.order(medium)).id;
+    const server = await serve(env);
+    id ||= (await server.order({ ...medium, webhook_url })).id;
     await untilRunning(server, id);
     server.child.kill("SIGKILL");
     await server.ended;
   }
-  const third = await serve();
+  const third = await serve(env);
   expect(await third.look(id)).toMatchObject({ status: "failed", error: { code: "lost" } });
+  expect(JSON.parse(await told.promise)).toMatchObject({ type: "image.job.failed", data: { id } });
+  receiver.close();
 });
 
 test("a server that is told to stop finishes what is in hand within its limit, and keeps the rest for the next", async () => {

@@ -1,9 +1,10 @@
 /** Edits, variations and upscaling: forms with pictures, as OpenAI's client sends them and as nobody should. */
 import { OpenAI, toFile } from "openai";
-import sharp, { type Sharp } from "sharp";
+import sharp from "sharp";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { readMetadata } from "../src/images/metadata.ts";
 import { type EaselServer, startServer, tinyModel } from "./support/easel-server.ts";
+import { type Field, form, leftHalfTransparent, noise } from "./support/forms.ts";
 
 let server: EaselServer;
 let photo: Buffer;
@@ -23,38 +24,10 @@ interface Answer {
   [field: string]: unknown;
 }
 
-type Field = string | Uint8Array | Field[];
-
 const client = () => new OpenAI({ apiKey: server.key, baseURL: `${server.url}/v1`, maxRetries: 0 });
 const upload = (data: Uint8Array, type = "image/png") => toFile(data, "picture", { type });
 const sourceTypeOf = async (base64: string) => (await readMetadata(Buffer.from(base64, "base64"))).sourceType;
 const pixelsOf = (base64: string) => sharp(Buffer.from(base64, "base64")).raw().toBuffer();
-
-function noise(width: number, height: number) {
-  const grain = { type: "gaussian", mean: 128, sigma: 40 } as const;
-  return sharp({ create: { width, height, channels: 3, background: "#888", noise: grain } });
-}
-
-async function leftHalfTransparent(picture: Sharp, width: number, height: number): Promise<Buffer> {
-  const alpha = Buffer.from(Uint8Array.from({ length: width * height }, (_, i) => (i % width < width / 2 ? 0 : 255)));
-  const opaque = await picture.raw().toBuffer();
-  return await sharp(opaque, { raw: { width, height, channels: 3 } })
-    .joinChannel(alpha, { raw: { width, height, channels: 1 } })
-    .png()
-    .toBuffer();
-}
-
-/** A form; a list becomes a repeated field. */
-function form(fields: Record<string, Field>): FormData {
-  const data = new FormData();
-  const append = (name: string, value: Field): void => {
-    if (Array.isArray(value)) for (const each of value) append(name, each);
-    else if (typeof value === "string") data.append(name, value);
-    else data.append(name, new Blob([new Uint8Array(value)], { type: "image/png" }), `${name}.png`);
-  };
-  for (const [name, value] of Object.entries(fields)) append(name, value);
-  return data;
-}
 
 async function post(path: string, body: NonNullable<RequestInit["body"]>, headers: Record<string, string> = {}) {
   const authorization = `Bearer ${server.key}`;

@@ -13,14 +13,13 @@ export class KeptPictures {
 
   /** Saves the pictures and returns the rest of the output, as plain data for `read`. */
   async write(jobId: string, output: GenerationOutput): Promise<unknown> {
+    // A job that was drawn again after a crash of the server may have left its pictures here.
+    await this.remove(jobId);
     const unfinished = join(this.#folder, `${jobId}.unfinished`);
-    await rm(unfinished, { recursive: true, force: true });
     await mkdir(unfinished, { recursive: true, mode: 0o700 });
     for (const [index, { data }] of output.images.entries()) {
       await writeFile(join(unfinished, String(index)), data, { mode: 0o600 });
     }
-    // A job that was drawn again after a crash of the server may have left its pictures here.
-    await this.remove(jobId);
     await rename(unfinished, join(this.#folder, jobId));
     return { ...output, images: output.images.map((image) => ({ ...image, data: undefined })) };
   }
@@ -40,6 +39,8 @@ export class KeptPictures {
   }
 
   async remove(jobId: string): Promise<void> {
-    await rm(join(this.#folder, jobId), { recursive: true, force: true });
+    for (const name of [jobId, `${jobId}.unfinished`]) {
+      await rm(join(this.#folder, name), { recursive: true, force: true });
+    }
   }
 }

@@ -12,7 +12,9 @@ const securityHeaders = {
 const corsMaxAgeSeconds = 600;
 const allowedHeaders = "authorization, content-type, idempotency-key, prefer";
 /** Beyond those that pages may read anyway. */
-const exposedHeaders = "x-request-id, retry-after, location, preference-applied";
+const exposedHeaders =
+  "x-request-id, retry-after, x-should-retry, location, preference-applied, x-ratelimit-limit-requests, " +
+  "x-ratelimit-remaining-requests, x-ratelimit-reset-requests";
 
 /**
  * A hook for every request. Sets security headers; lets pages of `origins` ("*" stands for all) use the API, and answers

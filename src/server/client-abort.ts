@@ -1,5 +1,6 @@
 /** Who waits for an answer, and until when. */
 import type { FastifyReply, FastifyRequest } from "fastify";
+import { z } from "zod";
 import type { WaitingOptions } from "../engine/jobs.ts";
 import { InvalidRequestError } from "../errors.ts";
 
@@ -19,6 +20,14 @@ export function clientAbort(reply: FastifyReply): AbortSignal {
 export function waitingOptions(request: FastifyRequest, reply: FastifyReply): WaitingOptions {
   return { client: request.client, idempotencyKey: idempotencyKeyOf(request), signal: clientAbort(reply) };
 }
+
+/** What a route that draws documents of it; `idempotencyKeyOf` checks it. */
+export const idempotencyHeader = z.looseObject({
+  "idempotency-key": z
+    .string()
+    .optional()
+    .describe("1 to 255 characters, new for each request; sent again, it finds the work of the first."),
+});
 
 /** Throws `invalid_request` when it is empty or too long. */
 export function idempotencyKeyOf({ headers }: FastifyRequest): string | undefined {

@@ -6,7 +6,7 @@ import type { Jobs, JobStatus } from "../engine/jobs.ts";
 import { deserializeError, InvalidRequestError } from "../errors.ts";
 import { webhookSecret } from "../store/keys.ts";
 import { bearerKey } from "./auth.ts";
-import { idempotencyKeyOf } from "./client-abort.ts";
+import { idempotencyHeader, idempotencyKeyOf } from "./client-abort.ts";
 import { type Deliver, inline, toImagesResponse } from "./drawing-answer.ts";
 import { errorBody } from "./error-response.ts";
 import { type DrawingBody, imagesResponse } from "./openai-schemas.ts";
@@ -49,6 +49,11 @@ export const jobObject = z.object({
 
 export type JobObject = z.infer<typeof jobObject>;
 
+/** What a route documents that can answer with a job; `prefersJob` reads it. */
+export const jobHeaders = idempotencyHeader.extend({
+  prefer: z.string().optional().describe("`respond-async`: answer 202 with a job at once."),
+});
+
 /** Whether the client would rather have a job than wait (RFC 7240). */
 export function prefersJob({ headers }: FastifyRequest): boolean {
   const preferences = [headers["prefer"] ?? []].flat().join(",");
@@ -62,11 +67,7 @@ export async function answerWithJob(
   generation: GenerationRequest,
   { body, notices, jobs, webhookAllowPrivate, linksFor }: JobAnswerOptions & Note,
 ): Promise<FastifyReply> {
-  const {
-    stream,
-    partial_images: previews,
-    webhook_url: webhookUrl,
-  } = request.body as DrawingBody & { webhook_url?: unknown };
+  const { stream, partial_images: previews, webhook_url: webhookUrl } = request.body as DrawingBody;
   if (stream === true) {
     throw new InvalidRequestError(
       "stream",
@@ -122,11 +123,8 @@ export function describeStatus(status: JobStatus): JobObject {
   };
 }
 
-async function webhookOf(request: FastifyRequest, url: unknown, allowPrivate: boolean) {
+async function webhookOf(request: FastifyRequest, url: string | null | undefined, allowPrivate: boolean) {
   if (url === undefined || url === null) return undefined;
-  if (typeof url !== "string" || url.length > 2000) {
-    throw new InvalidRequestError("webhook_url", "webhook_url must be an http or https address.");
-  }
   const key = bearerKey(request);
   if (key === undefined) {
     throw new InvalidRequestError(

@@ -42,6 +42,8 @@ const numbers = new Set([
   "partial_images",
 ]);
 const booleans = new Set(["stream", "embed_prompt"]);
+/** What may be given several times, and is a list then. */
+const lists = new Set(["lora"]);
 
 /** The longest prompt in UTF-8. */
 const maxFieldBytes = 4 * 32_000;
@@ -77,14 +79,25 @@ export function readForm(...files: string[]): (request: FastifyRequest) => Promi
     try {
       for await (const part of request.parts()) {
         const name = fieldName(part);
-        if (fields.has(name)) throw repeated(name, part);
-        fields.set(name, part.type === "file" ? await readFile(part, name, files) : readText(part, name));
+        const earlier = fields.get(name);
+        if (earlier !== undefined && !lists.has(name)) throw repeated(name, part);
+        const value = part.type === "file" ? await readFile(part, name, files) : readText(part, name);
+        fields.set(name, earlier === undefined ? value : [earlier, value].flat());
       }
     } catch (error) {
       await readToEnd(request.raw);
       throw explain(error);
     }
     request.body = Object.fromEntries(fields);
+  };
+}
+
+/** A hook that refuses forms on a route that takes none, with `message` as the reason. */
+export function refuseForm(message: string): (request: FastifyRequest) => Promise<void> {
+  return async (request) => {
+    if (!request.isMultipart()) return;
+    await readToEnd(request.raw);
+    throw new EaselError("invalid_request", message);
   };
 }
 

@@ -31,6 +31,12 @@ function drawingFields(limits: RequestLimits) {
       .describe("Answer with server-sent events."),
     partial_images: fields.previews.nullish().describe("With `stream`: previews of each picture."),
 
+    webhook_url: z
+      .string({ error: must("be an http or https address") })
+      .max(2000, { error: "must have at most 2000 characters" })
+      .nullish()
+      .describe("For a job: is told when it ends, in the form and with the signature of Standard Webhooks."),
+
     // Accepted from OpenAI's clients; none of them changes the picture.
     style: label().nullish(),
     moderation: label().nullish(),
@@ -64,13 +70,23 @@ function checkStreaming({ value, issues }: z.core.ParsePayload<StreamingFields>)
   }
 }
 
+const generationExample = { prompt: "A white cat resting in Rome", size: "512x512", seed: 7 };
+
+function generationObject(limits: RequestLimits) {
+  const { prompt } = requestFields(limits);
+  return z.looseObject({ prompt, ...drawingFields(limits) }, { error: "must be a JSON object" });
+}
+
 /** The body of an image generation. */
 export function imageGenerationBody(limits: RequestLimits) {
-  const { prompt } = requestFields(limits);
-  return z
-    .looseObject({ prompt, ...drawingFields(limits) }, { error: "must be a JSON object" })
+  return generationObject(limits)
     .check(checkStreaming)
-    .meta({ examples: [{ prompt: "A white cat resting in Rome", size: "512x512", seed: 7 }] });
+    .meta({ examples: [generationExample] });
+}
+
+/** The body of a job: a generation's. That it cannot stream is said in other words. */
+export function imageJobBody(limits: RequestLimits) {
+  return generationObject(limits).meta({ examples: [generationExample] });
 }
 
 /** The form of an edit: image to image, or with transparency inpainting. */

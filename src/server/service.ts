@@ -3,6 +3,7 @@ import { join } from "node:path";
 import type { FastifyInstance } from "fastify";
 import { Engine, type EngineOptions } from "../engine/engine.ts";
 import { Jobs } from "../engine/jobs.ts";
+import { KeptInputs } from "../engine/kept-inputs.ts";
 import { KeptPictures } from "../engine/kept-pictures.ts";
 import { claimDatabase, type Database, databaseLocation, openDatabase } from "../store/database.ts";
 import { JobStore } from "../store/jobs.ts";
@@ -20,6 +21,8 @@ export interface ServiceOptions
   databaseUrl?: string | undefined;
   disconnectGraceSeconds: number;
   jobRetentionHours: number;
+  /** Of the pictures that jobs in hand start from. */
+  jobInputLimitBytes: number;
   webhookRetryDelaysMs?: readonly number[] | undefined;
 }
 
@@ -49,6 +52,7 @@ export class Service implements AsyncDisposable {
       engine: this.engine,
       store,
       keys: this.keys,
+      inputs: new KeptInputs({ folder: join(home, "job-inputs"), limitBytes: options.jobInputLimitBytes }),
       pictures: new KeptPictures(join(home, "jobs")),
       moderate: moderator && (({ prompt }) => moderator(prompt)),
       disconnectGraceMs: options.disconnectGraceSeconds * 1000,

@@ -24,6 +24,8 @@ export const longRequest = { prompt: "a long work", size: "256x256", steps: 150,
 export interface EaselServer extends AsyncDisposable {
   url: string;
   key: string;
+  /** The data directory. */
+  home: string;
   app: FastifyInstance;
   engine: Engine;
   keys: KeyStore;
@@ -59,6 +61,7 @@ export async function startServer(settings: Record<string, string> = {}): Promis
   return {
     url,
     key,
+    home,
     app,
     engine,
     keys,

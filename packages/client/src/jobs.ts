@@ -1,8 +1,16 @@
 /** Work that nobody waits for: ordered, looked at, watched, cancelled. */
-import { ApiError, type ApiErrorBody } from "./errors.ts";
+import { drawingCall } from "./drawing-call.ts";
+import { ApiError, type ApiErrorBody, ConnectionError } from "./errors.ts";
 import { serverEvents } from "./server-events.ts";
-import type { CallOptions, Transport } from "./transport.ts";
-import { type GenerateParams, type Pictures, toPictures, toWire, type WirePictures } from "./types.ts";
+import { type CallOptions, pause, type Transport, withIdempotencyKey } from "./transport.ts";
+import {
+  type EditParams,
+  type GenerateParams,
+  type Pictures,
+  toPictures,
+  type VariationParams,
+  type WirePictures,
+} from "./types.ts";
 
 export interface Job {
   id: string;
@@ -37,6 +45,9 @@ interface WireJob {
   error: ApiErrorBody | null;
 }
 
+/** Before a job is looked at again whose events broke off. */
+const pauseMs = 1000;
+
 /** The jobs of this key; a part of `Easel`. */
 export class Jobs {
   readonly #transport: Transport;
@@ -45,14 +56,13 @@ export class Jobs {
     this.#transport = transport;
   }
 
-  /** Orders pictures. `webhookUrl` is told when the job ends. */
-  async create(params: GenerateParams & { webhookUrl?: string }, options: CallOptions = {}): Promise<Job> {
-    const { webhookUrl, ...rest } = params;
-    const json = { ...toWire(rest), ...(webhookUrl === undefined ? {} : { webhook_url: webhookUrl }) };
-    const idempotencyKey = options.idempotencyKey ?? crypto.randomUUID();
-    return toJob(
-      await this.#transport.json({ method: "POST", path: "/images/jobs", json, ...options, idempotencyKey }),
-    );
+  /** Orders pictures, from words or with an `image` from that. `webhookUrl` is told when the job ends. */
+  async create(
+    params: (GenerateParams | EditParams | VariationParams) & { webhookUrl?: string | undefined },
+    options: CallOptions = {},
+  ): Promise<Job> {
+    const call = { ...drawingCall(params), headers: { prefer: "respond-async" }, ...options };
+    return toJob(await this.#transport.json(withIdempotencyKey(call)));
   }
 
   /** How a job stands; its pictures when it is done. */
@@ -66,19 +76,34 @@ export class Jobs {
   }
 
   /**
-   * Waits for a job's end and tells its progress on the way; gives the job with its pictures.
+   * Waits for a job's end and tells its progress on the way, through broken connections and restarts of the server as far as
+   * `maxRetries` bridges them; gives the job with its pictures.
    *
    * @throws ApiError when the job failed or was cancelled.
    */
   async wait(id: string, options: CallOptions & { onProgress?: (progress: JobProgress) => void } = {}): Promise<Job> {
     const { onProgress, ...call } = options;
-    const response = await this.#transport.send({ method: "GET", path: `${pathOf(id)}/events`, ...call });
-    for await (const { event, data } of serverEvents(response)) {
-      if (event === "image.job.progress") onProgress?.(toProgress(JSON.parse(data) as WireJob["progress"] & object));
+    for (;;) {
+      await this.#follow(id, call, onProgress);
+      const job = await this.get(id, call);
+      if (job.status === "succeeded") return job;
+      if (job.status === "failed" || job.status === "cancelled") {
+        throw job.error ?? new ApiError({ message: `The job ended as ${job.status}.`, code: job.status });
+      }
+      await pause(pauseMs, call.signal);
     }
-    const job = await this.get(id, call);
-    if (job.status === "succeeded") return job;
-    throw job.error ?? new ApiError({ message: `The job ended as ${job.status}.`, code: job.status });
+  }
+
+  /** Tells the progress until the events end, or break off. */
+  async #follow(id: string, call: CallOptions, onProgress?: (progress: JobProgress) => void): Promise<void> {
+    const response = await this.#transport.stream({ method: "GET", path: `${pathOf(id)}/events`, ...call });
+    try {
+      for await (const { event, data } of serverEvents(response, call.signal)) {
+        if (event === "image.job.progress") onProgress?.(toProgress(JSON.parse(data) as WireJob["progress"] & object));
+      }
+    } catch (error) {
+      if (!(error instanceof ConnectionError)) throw error;
+    }
   }
 }
 

@@ -1,4 +1,5 @@
 /** Reads server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html) from an answer. */
+import { ConnectionError } from "./errors.ts";
 
 export interface ServerEvent {
   /** "message" when the server named none. */
@@ -6,11 +7,14 @@ export interface ServerEvent {
   data: string;
 }
 
-/** The events of `response`, until it ends; breaking out of the loop closes the connection. */
-export async function* serverEvents(response: Response): AsyncGenerator<ServerEvent> {
+/**
+ * The events of `response`, until it ends; breaking out of the loop closes the connection. Throws `ConnectionError` when it
+ * breaks off, or the reason of the call's `signal`.
+ */
+export async function* serverEvents(response: Response, signal?: AbortSignal): AsyncGenerator<ServerEvent> {
   let event = "";
   let data: string[] = [];
-  for await (const line of lines(response)) {
+  for await (const line of lines(response, signal)) {
     if (line === "") {
       if (data.length > 0) yield { event: event || "message", data: data.join("\n") };
       event = "";
@@ -26,13 +30,16 @@ export async function* serverEvents(response: Response): AsyncGenerator<ServerEv
   }
 }
 
-async function* lines(response: Response): AsyncGenerator<string> {
+async function* lines(response: Response, signal: AbortSignal | undefined): AsyncGenerator<string> {
   if (response.body === null) return;
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let pending = "";
   try {
     for (;;) {
-      const { value, done } = await reader.read();
+      const { value, done } = await reader.read().catch((cause: unknown) => {
+        signal?.throwIfAborted();
+        throw new ConnectionError("The connection broke while events were arriving.", { cause });
+      });
       if (done) return;
       pending += value;
       // A carriage return at the end may be half of a line break.

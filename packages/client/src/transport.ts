@@ -1,5 +1,5 @@
 /** Requests with a key, a time limit and retries that do as the server says. */
-import { apiError, type ApiErrorBody, ConnectionError, TimeoutError } from "./errors.ts";
+import { apiError, type ApiErrorBody, ConnectionError, EaselClientError, TimeoutError } from "./errors.ts";
 
 export interface TransportOptions {
   apiKey?: string | undefined;
@@ -50,22 +50,42 @@ export class Transport {
     this.#fetch = options.fetch ?? ((input, init) => globalThis.fetch(input, init));
   }
 
-  /** A successful answer, or an error: `ApiError` and its kin, `ConnectionError`, `TimeoutError`, or the signal's reason. */
-  async send(call: Call): Promise<Response> {
+  /**
+   * A successful answer whose body is still to come. Throws `ApiError` and its kin, `ConnectionError`, `TimeoutError`, or the
+   * signal's reason.
+   */
+  async stream(call: Call): Promise<Response> {
+    return await this.#send(call, async (response) => response);
+  }
+
+  /** A successful answer's JSON; an answer that breaks off is asked for again. Throws like `stream`. */
+  async json<T>(call: Call): Promise<T> {
+    return await this.#send(call, async (response) => {
+      const text = await response.text().catch((cause: unknown) => {
+        call.signal?.throwIfAborted();
+        throw new ConnectionError("The connection broke before the answer was complete.", { cause });
+      });
+      return parse<T>(text);
+    });
+  }
+
+  async #send<T>(call: Call, read: (response: Response) => Promise<T>): Promise<T> {
     const tries = 1 + (call.maxRetries ?? this.#maxRetries);
     for (let attempt = 1; ; attempt++) {
-      const outcome = await this.#try(call);
-      if (outcome instanceof Response && outcome.ok) return outcome;
+      let outcome = await this.#try(call);
+      if (outcome instanceof Response && outcome.ok) {
+        try {
+          return await read(outcome);
+        } catch (error) {
+          if (!(error instanceof ConnectionError)) throw error;
+          outcome = error;
+        }
+      }
       const delayMs = attempt < tries ? retryDelayMs(outcome, attempt) : undefined;
       if (delayMs === undefined) throw outcome instanceof Response ? await readError(outcome) : outcome;
       if (outcome instanceof Response) await outcome.body?.cancel();
       await pause(delayMs, call.signal);
     }
-  }
-
-  /** The answer's JSON. */
-  async json<T>(call: Call): Promise<T> {
-    return (await (await this.send(call)).json()) as T;
   }
 
   async #try(call: Call): Promise<Response | ConnectionError | TimeoutError> {
@@ -100,6 +120,16 @@ export class Transport {
   }
 }
 
+/** Trying again must not draw again: every call that draws carries a key of its own unless it was given one. */
+export function withIdempotencyKey(call: Call): Call {
+  return { ...call, idempotencyKey: call.idempotencyKey ?? randomKey() };
+}
+
+/** Not `randomUUID`, which browsers have on secure pages alone; a server in the house is reached over plain HTTP. */
+function randomKey(): string {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 /** How long to wait before trying again; undefined when that would be in vain. */
 function retryDelayMs(outcome: Response | Error, attempt: number): number | undefined {
   if (outcome instanceof TimeoutError) return undefined;
@@ -122,6 +152,14 @@ function parseRetryAfterMs(value: string | null): number | undefined {
   return Number.isNaN(ms) ? undefined : Math.max(0, ms);
 }
 
+function parse<T>(text: string): T {
+  try {
+    return JSON.parse(text) as T;
+  } catch (cause) {
+    throw new EaselClientError("The answer is no JSON: is an Easel server at this address?", { cause });
+  }
+}
+
 async function readError(response: Response): Promise<Error> {
   const requestId = response.headers.get("x-request-id") ?? undefined;
   const text = await response.text().catch(() => "");
@@ -135,7 +173,9 @@ async function readError(response: Response): Promise<Error> {
   return apiError({ ...body, message }, response.status, requestId);
 }
 
-function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+/** Waits; throws the signal's reason when it aborts. */
+export function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  signal?.throwIfAborted();
   return new Promise((resolve, reject) => {
     const stop = () => {
       clearTimeout(timer);

@@ -51,6 +51,15 @@ async function scripted(...answers: Answer[]) {
 }
 
 const broken: Answer = (response) => response.destroy();
+const half: Answer = (response) => {
+  response.writeHead(200, { "content-type": "application/json", "content-length": "1000" }).write('{"data":[');
+  setTimeout(() => response.destroy(), 20);
+};
+const brokenEvents: Answer = (response) => {
+  response.writeHead(200, { "content-type": "text/event-stream" });
+  response.write('event: image.job.progress\ndata: {"image_index":0,"step":1,"steps":2}\n\n');
+  setTimeout(() => response.destroy(), 20);
+};
 const prompt = "a cat";
 
 describe("the client", () => {
@@ -79,7 +88,7 @@ describe("the client", () => {
     const keys = requests.map((request) => request.headers["idempotency-key"]);
     expect(keys).toHaveLength(3);
     expect(new Set(keys).size).toBe(1);
-    expect(keys[0]).toMatch(/^[0-9a-f-]{36}$/);
+    expect(keys[0]).toMatch(/^[0-9a-f]{32}$/);
   });
 
   it("gives up after its retries and tells the last error", async () => {
@@ -114,6 +123,33 @@ describe("the client", () => {
     await expect(other.generate({ prompt }, { maxRetries: 0 })).rejects.toBeInstanceOf(ConnectionError);
   });
 
+  it("asks again for an answer that breaks off, and says so of a stream", async () => {
+    const { easel, requests } = await scripted(half, success);
+    await easel.generate({ prompt });
+    expect(requests).toHaveLength(2);
+    const { easel: other } = await scripted(half);
+    await expect(Array.fromAsync(other.stream({ prompt }))).rejects.toBeInstanceOf(ConnectionError);
+  });
+
+  it("says so when the answer is not Easel's", async () => {
+    const { easel } = await scripted((response) => response.end("<html>"));
+    await expect(easel.models()).rejects.toThrow("The answer is no JSON");
+  });
+
+  it("waits for a job through broken connections", async () => {
+    const job = { id: "job_1", status: "running", model: "m", ahead: null, progress: null, seconds_left: 1 };
+    const look = (status: string): Answer => {
+      const result = status === "succeeded" ? { created: 1, data: [picture] } : null;
+      return (response) => json(response, 200, { ...job, status, result, error: null });
+    };
+    const { easel, requests } = await scripted(brokenEvents, look("running"), brokenEvents, look("succeeded"));
+    const steps: number[] = [];
+    const { result } = await easel.jobs.wait("job_1", { onProgress: ({ step }) => steps.push(step) });
+    expect(result?.images[0]).toMatchObject({ seed: 7 });
+    expect(steps).toEqual([1, 1]);
+    expect(requests).toHaveLength(4);
+  });
+
   it("stops waiting after its time limit, without trying again", async () => {
     const { easel, requests } = await scripted(() => {});
     await expect(easel.generate({ prompt }, { timeoutMs: 50 })).rejects.toBeInstanceOf(TimeoutError);
@@ -146,7 +182,7 @@ describe("the client", () => {
     });
     const events = await Array.fromAsync(easel.stream({ prompt, partialImages: 1 }));
     expect(events).toMatchObject([
-      { type: "partial", index: 0, image: { seed: 7 } },
+      { type: "partial", imageIndex: 0, index: 0, image: { seed: 7 } },
       { type: "completed", image: { seed: 7 } },
     ]);
   });

@@ -4,7 +4,7 @@ import type { RequestLimits } from "../../engine/generation-request.ts";
 import { waitingOptions } from "../client-abort.ts";
 import { inline, toEvents, toImagesResponse } from "../drawing-answer.ts";
 import { bodyNotices, type DrawingDefaults, toGenerationRequest } from "../drawing-request.ts";
-import { answerWithJob, type JobAnswerOptions, jobObject, prefersJob } from "../job-answer.ts";
+import { answerWithJob, jobHeaders, type JobAnswerOptions, jobObject, prefersJob } from "../job-answer.ts";
 import { readForm } from "../multipart.ts";
 import {
   type DrawingBody,
@@ -22,20 +22,15 @@ export interface ImageRoutesOptions extends DrawingDefaults, JobAnswerOptions {
 
 /** Pictures from words, from pictures and words, and from pictures alone. */
 export const imageRoutes: FastifyPluginAsyncZod<ImageRoutesOptions> = async (app, options) => {
-  const response = { 200: imagesResponse };
-  const tags = ["images"];
-  const form = { tags, consumes: ["multipart/form-data"], response };
+  const response = { 200: imagesResponse, 202: jobObject.describe("With `Prefer: respond-async`.") };
+  const common = { tags: ["images"], headers: jobHeaders, response };
+  const form = { ...common, consumes: ["multipart/form-data"] };
 
   const fromWords = imageGenerationBody(options.limits);
   app.post(
     "/images/generations",
     {
-      schema: {
-        summary: "Draw pictures from a prompt",
-        tags,
-        body: fromWords,
-        response: { ...response, 202: jobObject.describe("With `Prefer: respond-async`.") },
-      },
+      schema: { summary: "Draw pictures from a prompt", ...common, body: fromWords },
     },
     (request, reply) => draw(request, reply, "image_generation", fromWords),
   );
@@ -67,13 +62,14 @@ export const imageRoutes: FastifyPluginAsyncZod<ImageRoutesOptions> = async (app
     { shape }: { shape: object },
   ): Promise<ImagesResponse> {
     const body = request.body as DrawingBody & Record<string, unknown>;
-    const asJob = kind === "image_generation" && prefersJob(request);
-    const notices = bodyNotices(body, new Set([...Object.keys(shape), ...(asJob ? ["webhook_url"] : [])]));
+    const notices = bodyNotices(body, new Set(Object.keys(shape)));
     const waiting = waitingOptions(request, reply);
     const drawing = await toGenerationRequest(body, options, notices);
-    // A given picture would have to be kept too; whoever sends one waits, or watches the stream.
-    if (asJob) {
+    if (prefersJob(request)) {
       return answerWithJob(request, reply, drawing, { ...options, body, notices }) as unknown as ImagesResponse;
+    }
+    if (body.webhook_url != null) {
+      notices.push("webhook_url had no effect: only jobs have one, which the header Prefer: respond-async makes.");
     }
     const generation = await options.jobs.submit(drawing, waiting);
     // Fastify sends the stream that the reply was given; the schema describes the other answer.

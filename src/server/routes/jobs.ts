@@ -1,11 +1,12 @@
 import type { FastifyPluginAsyncZod } from "fastify-type-provider-zod";
 import { z } from "zod";
 import type { RequestLimits } from "../../engine/generation-request.ts";
-import { must } from "../../engine/generation-request.ts";
 import type { ApiKey } from "../../store/keys.ts";
 import { bodyNotices, type DrawingDefaults, toGenerationRequest } from "../drawing-request.ts";
+import { idempotencyHeader } from "../client-abort.ts";
 import { answerWithJob, describeJob, describeStatus, type JobAnswerOptions, jobObject } from "../job-answer.ts";
-import { imageGenerationBody } from "../openai-schemas.ts";
+import { refuseForm } from "../multipart.ts";
+import { imageJobBody } from "../openai-schemas.ts";
 import { sendEvents, type ServerEvent } from "../sse.ts";
 
 export interface JobRoutesOptions extends DrawingDefaults, JobAnswerOptions {
@@ -17,17 +18,26 @@ export const jobRoutes: FastifyPluginAsyncZod<JobRoutesOptions> = async (app, op
   const { jobs } = options;
   const tags = ["jobs"];
   const params = z.object({ id: z.string().max(100) });
-  const body = z.looseObject({
-    ...imageGenerationBody(options.limits).shape,
-    webhook_url: z
-      .string({ error: must("be an http or https address") })
-      .nullish()
-      .describe("Is told when the job ends, in the form and with the signature of Standard Webhooks."),
-  });
+  const body = imageJobBody(options.limits);
 
   app.post(
     "/images/jobs",
-    { schema: { summary: "Draw without waiting", tags, body, response: { 202: jobObject } } },
+    {
+      preValidation: refuseForm(
+        "A job ordered here is a generation, as a JSON object; for a job from a picture send this form to " +
+          "/v1/images/edits or /v1/images/variations with the header Prefer: respond-async.",
+      ),
+      schema: {
+        summary: "Draw without waiting",
+        description:
+          "Takes the JSON body of a generation. For a job from a picture send the form of an edit or a variation to its " +
+          "own route with `Prefer: respond-async`.",
+        tags,
+        headers: idempotencyHeader,
+        body,
+        response: { 202: jobObject },
+      },
+    },
     async (request, reply) => {
       const generation = await toGenerationRequest(request.body, options);
       const notices = bodyNotices(request.body, new Set(Object.keys(body.shape)));
