@@ -9,7 +9,7 @@ import { bearerKey } from "./auth.ts";
 import { idempotencyKeyOf } from "./client-abort.ts";
 import { type Deliver, inline, toImagesResponse } from "./drawing-answer.ts";
 import { errorBody } from "./error-response.ts";
-import { type DrawingBody, imagesResponse } from "./openai-schemas.ts";
+import { type DrawingBody, errorObject, imagesResponse } from "./openai-schemas.ts";
 import { checkTarget } from "./public-address.ts";
 
 export interface JobAnswerOptions {
@@ -42,9 +42,7 @@ export const jobObject = z.object({
     .describe("The picture in hand, and how many of its steps are done."),
   seconds_left: z.number().nullable().describe("Until it should be done, from measured speed."),
   result: imagesResponse.nullable().describe("As `POST /v1/images/generations` would have answered."),
-  error: z
-    .object({ message: z.string(), type: z.string(), param: z.string().nullable(), code: z.string().nullable() })
-    .nullable(),
+  error: errorObject.nullable(),
 });
 
 export type JobObject = z.infer<typeof jobObject>;

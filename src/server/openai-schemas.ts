@@ -111,6 +111,16 @@ export function imageUpscaleBody(limits: RequestLimits) {
   });
 }
 
+/** The headers of requests that may be sent again. */
+export const repeatable = z.looseObject({
+  "idempotency-key": z
+    .string()
+    .min(1, { error: must("have 1 to 255 characters") })
+    .max(255, { error: must("have 1 to 255 characters") })
+    .optional()
+    .describe("The same request with the same key gets the same pictures, and is charged once."),
+});
+
 /** Any body that asks for drawing. */
 export type DrawingBody = z.infer<z.ZodObject<ReturnType<typeof drawingFields>>> & {
   prompt?: string | null | undefined;
@@ -118,6 +128,13 @@ export type DrawingBody = z.infer<z.ZodObject<ReturnType<typeof drawingFields>>>
   mask?: UploadedFile | null | undefined;
   strength?: number | null | undefined;
 };
+
+export const errorObject = z.object({
+  message: z.string(),
+  type: z.string(),
+  param: z.string().nullable(),
+  code: z.string().nullable(),
+});
 
 export const usageObject = z.object({
   input_tokens: z.number().int(),

@@ -1,5 +1,6 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { FastifyPluginAsyncZod } from "fastify-type-provider-zod";
+import { z } from "zod";
 import type { RequestLimits } from "../../engine/generation-request.ts";
 import { waitingOptions } from "../client-abort.ts";
 import { inline, toEvents, toImagesResponse } from "../drawing-answer.ts";
@@ -13,8 +14,9 @@ import {
   imagesResponse,
   type ImagesResponse,
   imageVariationBody,
+  repeatable,
 } from "../openai-schemas.ts";
-import { sendEvents } from "../sse.ts";
+import { eventStream, sendEvents } from "../sse.ts";
 
 export interface ImageRoutesOptions extends DrawingDefaults, JobAnswerOptions {
   limits: RequestLimits;
@@ -22,9 +24,14 @@ export interface ImageRoutesOptions extends DrawingDefaults, JobAnswerOptions {
 
 /** Pictures from words, from pictures and words, and from pictures alone. */
 export const imageRoutes: FastifyPluginAsyncZod<ImageRoutesOptions> = async (app, options) => {
-  const response = { 200: imagesResponse };
+  const response = {
+    200: {
+      description: "The pictures; with `stream` as server-sent events.",
+      content: { "application/json": { schema: imagesResponse }, ...eventStream.content },
+    },
+  };
   const tags = ["images"];
-  const form = { tags, consumes: ["multipart/form-data"], response };
+  const form = { tags, headers: repeatable, consumes: ["multipart/form-data"], response };
 
   const fromWords = imageGenerationBody(options.limits);
   app.post(
@@ -33,6 +40,9 @@ export const imageRoutes: FastifyPluginAsyncZod<ImageRoutesOptions> = async (app
       schema: {
         summary: "Draw pictures from a prompt",
         tags,
+        headers: repeatable.extend({
+          prefer: z.string().optional().describe("`respond-async` orders a job instead of waiting."),
+        }),
         body: fromWords,
         response: { ...response, 202: jobObject.describe("With `Prefer: respond-async`.") },
       },

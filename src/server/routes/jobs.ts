@@ -5,8 +5,8 @@ import { must } from "../../engine/generation-request.ts";
 import type { ApiKey } from "../../store/keys.ts";
 import { bodyNotices, type DrawingDefaults, toGenerationRequest } from "../drawing-request.ts";
 import { answerWithJob, describeJob, describeStatus, type JobAnswerOptions, jobObject } from "../job-answer.ts";
-import { imageGenerationBody } from "../openai-schemas.ts";
-import { sendEvents, type ServerEvent } from "../sse.ts";
+import { imageGenerationBody, repeatable } from "../openai-schemas.ts";
+import { eventStream, sendEvents, type ServerEvent } from "../sse.ts";
 
 export interface JobRoutesOptions extends DrawingDefaults, JobAnswerOptions {
   limits: RequestLimits;
@@ -27,7 +27,7 @@ export const jobRoutes: FastifyPluginAsyncZod<JobRoutesOptions> = async (app, op
 
   app.post(
     "/images/jobs",
-    { schema: { summary: "Draw without waiting", tags, body, response: { 202: jobObject } } },
+    { schema: { summary: "Draw without waiting", tags, headers: repeatable, body, response: { 202: jobObject } } },
     async (request, reply) => {
       const generation = await toGenerationRequest(request.body, options);
       const notices = bodyNotices(request.body, new Set(Object.keys(body.shape)));
@@ -54,7 +54,7 @@ export const jobRoutes: FastifyPluginAsyncZod<JobRoutesOptions> = async (app, op
 
   app.get(
     "/images/jobs/:id/events",
-    { schema: { summary: "Watch a job, as server-sent events", tags, params } },
+    { schema: { summary: "Watch a job, as server-sent events", tags, params, response: { 200: eventStream } } },
     async ({ client, params: { id } }, reply) => {
       // Asked for before the answer begins: a job that is not there is still a 404.
       const events = await jobs.watch(id, client);
