@@ -83,6 +83,7 @@ export function createApp(options: AppOptions): FastifyInstance {
     reply.header("x-request-id", id);
   });
   app.addHook("onRequest", browserSecurity(options.corsOrigins));
+  answerWithoutRoute(app);
   // The last answer on each connection says so; a client that kept it open would hold the shutdown up.
   let closing = false;
   app.addHook("preClose", async () => {
@@ -99,7 +100,6 @@ export function createApp(options: AppOptions): FastifyInstance {
     request.log.info({ method, route: routeOptions.url, status, durationMs: Math.round(elapsedTime) }, "answered");
   });
   app.setErrorHandler((error, _request, reply) => sendError(reply, error));
-  answerWithoutRoute(app);
 
   const files = new ImageFiles(options);
   app.addHook("onClose", async () => files.close());

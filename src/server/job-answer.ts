@@ -27,23 +27,25 @@ interface Note {
 
 const unixTime = z.number().int().nullable().describe("Unix time, in seconds.");
 
-export const jobObject = z.object({
-  id: z.string(),
-  object: z.literal("image.job"),
-  status: z.enum(["queued", "running", "succeeded", "failed", "cancelled"]),
-  model: z.string(),
-  created_at: unixTime,
-  started_at: unixTime,
-  finished_at: unixTime,
-  ahead: z.number().int().nullable().describe("Generations that will be drawn before this one."),
-  progress: z
-    .object({ image_index: z.number().int(), step: z.number().int(), steps: z.number().int() })
-    .nullable()
-    .describe("The picture in hand, and how many of its steps are done."),
-  seconds_left: z.number().nullable().describe("Until it should be done, from measured speed."),
-  result: imagesResponse.nullable().describe("As `POST /v1/images/generations` would have answered."),
-  error: errorObject.nullable(),
-});
+export const jobObject = z
+  .object({
+    id: z.string(),
+    object: z.literal("image.job"),
+    status: z.enum(["queued", "running", "succeeded", "failed", "cancelled"]),
+    model: z.string(),
+    created_at: unixTime,
+    started_at: unixTime,
+    finished_at: unixTime,
+    ahead: z.number().int().nullable().describe("Generations that will be drawn before this one."),
+    progress: z
+      .object({ image_index: z.number().int(), step: z.number().int(), steps: z.number().int() })
+      .nullable()
+      .describe("The picture in hand, and how many of its steps are done."),
+    seconds_left: z.number().nullable().describe("Until it should be done, from measured speed."),
+    result: imagesResponse.nullable().describe("As `POST /v1/images/generations` would have answered."),
+    error: errorObject.nullable(),
+  })
+  .meta({ id: "Job" });
 
 export type JobObject = z.infer<typeof jobObject>;
 

@@ -129,12 +129,14 @@ export type DrawingBody = z.infer<z.ZodObject<ReturnType<typeof drawingFields>>>
   strength?: number | null | undefined;
 };
 
-export const errorObject = z.object({
-  message: z.string(),
-  type: z.string(),
-  param: z.string().nullable(),
-  code: z.string().nullable(),
-});
+export const errorObject = z
+  .object({
+    message: z.string(),
+    type: z.string(),
+    param: z.string().nullable(),
+    code: z.string().nullable(),
+  })
+  .meta({ id: "Error" });
 
 export const usageObject = z.object({
   input_tokens: z.number().int(),
@@ -160,18 +162,20 @@ export const imageObject = z.object({
 
 export type ImageObject = z.infer<typeof imageObject>;
 
-export const imagesResponse = z.object({
-  /** Unix time, in seconds. */
-  created: z.number().int(),
-  data: z.array(imageObject),
-  size: z.string(),
-  quality: z.string(),
-  output_format: z.string(),
-  background: z.literal("opaque"),
-  usage: usageObject.optional(),
-  /** What the user should know: what was truncated, enlarged, ignored. */
-  notices: z.array(z.string()).optional(),
-});
+export const imagesResponse = z
+  .object({
+    /** Unix time, in seconds. */
+    created: z.number().int(),
+    data: z.array(imageObject),
+    size: z.string(),
+    quality: z.string(),
+    output_format: z.string(),
+    background: z.literal("opaque"),
+    usage: usageObject.optional(),
+    /** What the user should know: what was truncated, enlarged, ignored. */
+    notices: z.array(z.string()).optional(),
+  })
+  .meta({ id: "Images" });
 
 export type ImagesResponse = z.infer<typeof imagesResponse>;
 
@@ -193,13 +197,15 @@ const modelDetails = z.object({
 
 export type ModelDetails = z.infer<typeof modelDetails>;
 
-export const modelObject = z.object({
-  id: z.string(),
-  object: z.literal("model"),
-  created: z.number().int(),
-  owned_by: z.string(),
-  ...modelDetails.shape,
-});
+export const modelObject = z
+  .object({
+    id: z.string(),
+    object: z.literal("model"),
+    created: z.number().int(),
+    owned_by: z.string(),
+    ...modelDetails.shape,
+  })
+  .meta({ id: "Model" });
 
 export const modelList = z.object({ object: z.literal("list"), data: z.array(modelObject) });
 

@@ -2,14 +2,14 @@
 import swagger from "@fastify/swagger";
 import swaggerUi from "@fastify/swagger-ui";
 import type { FastifyInstance, FastifySchema } from "fastify";
-import { createJsonSchemaTransform } from "fastify-type-provider-zod";
+import { createJsonSchemaTransform, jsonSchemaTransformObject } from "fastify-type-provider-zod";
 import { z } from "zod";
 import { version } from "../version.ts";
 import { fieldNamePattern } from "./multipart.ts";
 import { errorObject } from "./openai-schemas.ts";
 
 const toJsonSchema = createJsonSchemaTransform({});
-const errorBody = z.object({ error: errorObject });
+const errorBody = { "application/json": { schema: z.object({ error: errorObject }) } };
 /** Routes that stand outside /v1; the others are documented there alone. */
 const rootRoutes = /^\/(healthz|readyz|metrics)$/;
 const hiddenRoutes = new Set(["/v1/metrics"]);
@@ -40,6 +40,7 @@ export function describeRoutes(app: FastifyInstance): void {
       components: { securitySchemes: { key: { type: "http", scheme: "bearer" } } },
       security: [{ key: [] }],
     },
+    transformObject: withSharedSchemas,
     transform: (route) => {
       const { schema = {}, url } = route;
       const isDocumented = (url.startsWith("/v1/") && !hiddenRoutes.has(url)) || rootRoutes.test(url);
@@ -71,8 +72,19 @@ export function describeRoutes(app: FastifyInstance): void {
   });
 }
 
+interface Document {
+  components?: { schemas?: object };
+}
+
+/** The schemas that have a name, which are all of answers: without the plugin's second set for what comes in. */
+const withSharedSchemas: typeof jsonSchemaTransformObject = (document) => {
+  const { components, ...described } = jsonSchemaTransformObject(document) as Document;
+  const schemas = Object.entries(components?.schemas ?? {}).filter(([name]) => !name.endsWith("Input"));
+  return { ...described, components: { ...components, schemas: Object.fromEntries(schemas) } };
+};
+
 /** The ways in which a route may refuse, judged by what it takes; only drawing and enlarging have a body. */
-function refusalsOf({ body, params, querystring, security }: FastifySchema): Record<string, z.ZodType> {
+function refusalsOf({ body, params, querystring, security }: FastifySchema): object {
   const takesInput = body !== undefined || params !== undefined || querystring !== undefined;
   const statuses = [
     ...(takesInput ? ([400] as const) : []),
@@ -81,7 +93,7 @@ function refusalsOf({ body, params, querystring, security }: FastifySchema): Rec
     ...(body === undefined ? [] : ([413, 429, 503] as const)),
     500 as const,
   ];
-  return Object.fromEntries(statuses.map((status) => [status, errorBody.describe(refusals[status])]));
+  return Object.fromEntries(statuses.map((status) => [status, { description: refusals[status], content: errorBody }]));
 }
 
 interface FieldSchema {
