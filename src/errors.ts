@@ -19,6 +19,7 @@ export const errorCodes = {
   content_policy_violation: "The prompt was refused by the operator's moderation.",
   moderation_unavailable: "The moderation service gave no verdict, so nothing was drawn.",
   not_found: "There is nothing at this address.",
+  method_not_allowed: "This address does not take this method.",
   payload_too_large: "The request's body is larger than the configured limit.",
   access_denied: "The Hugging Face Hub does not let this account download the model.",
   download_failed: "A model's download broke off, is damaged, or its server cannot be reached.",

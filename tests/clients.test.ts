@@ -4,7 +4,7 @@
  * The Python examples need an interpreter that has tests/python/requirements.txt: EASEL_TEST_PYTHON, or `python3`. Without
  * one they are skipped aloud; where CI is set they fail.
  */
-import { execFile, execFileSync } from "node:child_process";
+import { execFile } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
@@ -14,10 +14,11 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Easel, regolo } from "../packages/client/src/index.ts";
 import { docsExamples } from "./support/docs-examples.ts";
 import { type EaselServer, pngHeader, startServer } from "./support/easel-server.ts";
+import { findPython } from "./support/python.ts";
 
 const run = promisify(execFile);
 const examples = docsExamples(new URL("../docs/clients.md", import.meta.url));
-const python = findPython();
+const python = findPython("The Python clients", ["openai", "PIL", "regolo", "requests"]);
 
 let server: EaselServer;
 let cwd: string;
@@ -107,16 +108,3 @@ describe("Easel's own client", () => {
     expect(pngHeader(bytes!)).toMatchObject({ width: 1024, height: 1024 });
   });
 });
-
-function findPython(): string | undefined {
-  const candidate = process.env["EASEL_TEST_PYTHON"] ?? "python3";
-  try {
-    const check = "import openai, PIL, regolo, requests, sys; print(sys.executable)";
-    return execFileSync(candidate, ["-c", check], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
-  } catch {
-    const reason = `${candidate} lacks the packages of tests/python/requirements.txt`;
-    if (process.env["CI"]) throw new Error(`The Python clients must be tested in CI, but ${reason}.`);
-    console.warn(`The Python clients are not tested: ${reason} (EASEL_TEST_PYTHON names another).`);
-    return undefined;
-  }
-}

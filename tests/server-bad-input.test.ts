@@ -143,6 +143,16 @@ test.each(["/", "/v2/models", "/v1", "/v1/images", "/v1/%zz"])(
   },
 );
 
+test.each([
+  ["PUT", "/v1/images/generations", "POST"],
+  ["DELETE", "/models/x", "GET, HEAD"],
+  ["POST", "//v1//images/jobs/x", "GET, HEAD, DELETE"],
+])("%s %s is a 405 that says what the address takes", async (method, path, allowed) => {
+  const response = await server.fetch(path, undefined, { method });
+  expect([response.status, response.headers.get("allow")]).toEqual([405, allowed]);
+  expect(await response.json()).toMatchObject({ error: { code: "method_not_allowed" } });
+});
+
 test("bytes that are no HTTP get a 400 in OpenAI's shape", async () => {
   const socket = connect(Number(new URL(server.url).port), "127.0.0.1");
   socket.end("HELO easel\r\n\r\n");

@@ -122,6 +122,13 @@ describe("drawing", () => {
   });
 });
 
+test("without a size a picture has the model's own, as far as the operator's limits go", async () => {
+  await using limited = await startServer({ EASEL_MAX_SIDE: "48" });
+  const response = await limited.fetch(route, { prompt: "a white cat", steps: 1 });
+  expect(await response.json()).toMatchObject({ size: "48x48" });
+  expect(await (await limited.fetch(`/v1/models/${tinyModel}`)).json()).toMatchObject({ native_size: "48x48" });
+});
+
 describe("models", () => {
   test.each(["/v1/models", "/models", "//models", "/v1/v1/models", "//v1//models/", "/v1/models?api-version=1"])(
     "%s lists the models that can be used",

@@ -57,6 +57,7 @@ export interface RequestLimits {
   maxSide: number;
 }
 
+const emptyPrompt = "must not be empty; describe the picture in words";
 export const maxPromptLength = 32_000;
 export const maxSteps = 150;
 /** In pixels: what pictures are made of in FLUX. */
@@ -68,9 +69,9 @@ export const sideMultiple = 16;
  */
 export function requestFields(limits: RequestLimits) {
   return {
-    prompt: text().refine((value) => value.trim() !== "", {
-      error: "must not be empty; describe the picture in words",
-    }),
+    prompt: text()
+      .min(1, { error: emptyPrompt })
+      .refine((value) => value.trim() !== "", { error: emptyPrompt }),
     /** A model draws something without words too; whoever types "" on a command line means it. */
     promptOrEmpty: text(),
     negativePrompt: text(),
@@ -84,7 +85,7 @@ export function requestFields(limits: RequestLimits) {
     maxSequenceLength: wholeNumber(1, 512),
     loras: loras(),
     quality: oneOf(Object.keys(qualityFactors) as [Quality, ...Quality[]]),
-    strength: number(0, 1).refine((value) => value > 0, { error: "must be above 0; 0 would change nothing" }),
+    strength: number(0, 1).gt(0, { error: "must be above 0; 0 would change nothing" }),
     upscale: oneOf(upscaleFactors),
     previews: wholeNumber(0, 3),
     outputFormat: oneOf(imageFormats),
@@ -116,7 +117,9 @@ function loras() {
     .string({ error })
     .min(1, { error })
     .transform(parseLora)
-    .pipe(z.object({ name: z.string(), scale }));
+    .pipe(z.object({ name: z.string(), scale }))
+    // A transformation's input would be left out of the API's description.
+    .meta({ type: "string" });
   const entry = z.union([written, z.strictObject({ name: z.string().min(1), scale: scale.optional() })], { error });
   const list = z.array(entry, { error }).max(maxLoras, { error: `must be at most ${maxLoras}` });
   return z.union([list, entry.transform((one) => [one])], { error });
@@ -143,6 +146,7 @@ function text() {
       error: ({ input }) => `must have at most ${maxPromptLength} characters, but has ${String(input).length}`,
     })
     .refine((value) => !value.includes("\0"), { error: "must not contain null bytes" })
+    .meta({ pattern: String.raw`^[^\u0000]*$` })
     .refine((value) => value.isWellFormed(), { error: "must be well-formed Unicode, without lone surrogates" });
 }
 
@@ -158,16 +162,15 @@ function number(min: number, max: number) {
 
 /** "512x512" as width and height; "auto" as undefined, which stands for the model's own size. */
 function size({ minSide, maxSide }: RequestLimits) {
-  const shape = 'be "auto" or WIDTHxHEIGHT in pixels, such as 512x512';
-  return z.string({ error: must(shape) }).transform((value, context): PictureSize | undefined => {
+  const error = must('be "auto" or WIDTHxHEIGHT in pixels, such as 512x512');
+  const written = z.string({ error }).regex(/^(auto|[0-9]{1,6}x[0-9]{1,6})$/, { error });
+  return written.transform((value, context): PictureSize | undefined => {
     if (value === "auto") return undefined;
     const refuse = (message: string) => {
       context.issues.push({ code: "custom", input: value, message });
       return z.NEVER;
     };
-    const sides = /^(\d{1,6})x(\d{1,6})$/.exec(value);
-    if (!sides) return refuse(must(shape)({ input: value }));
-    const [width, height] = [Number(sides[1]), Number(sides[2])];
+    const [width = 0, height = 0] = value.split("x").map(Number);
     if (Math.min(width, height) < minSide || Math.max(width, height) > maxSide) {
       return refuse(`must have sides from ${minSide} to ${maxSide} pixels, not ${width}x${height}`);
     }

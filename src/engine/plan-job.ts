@@ -17,10 +17,13 @@ import {
 import type { LoraCatalog } from "./lora-catalog.ts";
 import type { CatalogModel } from "./model-catalog.ts";
 
-/** In pixels. */
-export interface SizeLimits {
+/** Of a drawn picture, in pixels. */
+export interface SideLimits {
   minSide: number;
   maxSide: number;
+}
+
+export interface SizeLimits extends SideLimits {
   /** Of a picture that was drawn and then enlarged. */
   maxUpscaledSide: number;
 }
@@ -98,11 +101,16 @@ function stepsOf(quality: Quality = "auto", model: CatalogModel): number | undef
   return Math.min(maxSteps, Math.max(1, steps));
 }
 
+/** The size of a picture when none is asked for: the model's own, within the limits. */
+export function defaultSize(model: CatalogModel, limits: SideLimits): PictureSize {
+  return sizeLike(model.nativeSize, model, limits);
+}
+
 /**
  * The size for a picture made from `image`: its own, or less where that exceeds the limits or the area at which the model
  * draws well. A model that draws one size alone takes as long for any, so only the limits count there.
  */
-function sizeLike(image: PictureSize, model: CatalogModel, { minSide, maxSide }: SizeLimits): PictureSize {
+function sizeLike(image: PictureSize, model: CatalogModel, { minSide, maxSide }: SideLimits): PictureSize {
   const { nativeSize } = model;
   const drawsAnySize = readModelCard(model.folder).nativeSize === undefined;
   const maxArea = drawsAnySize ? nativeSize.width * nativeSize.height : Infinity;
@@ -130,7 +138,7 @@ export async function fitCondition(
   limits: SizeLimits,
   notices: string[],
 ): Promise<{ size: PictureSize; condition: ImageCondition | undefined }> {
-  if (condition === undefined) return { size: size ?? model.nativeSize, condition };
+  if (condition === undefined) return { size: size ?? defaultSize(model, limits), condition };
   const { image, mask } = condition;
   const { width, height } = size ?? sizeLike(image, model, limits);
   if (image.width !== width || image.height !== height) {

@@ -17,6 +17,7 @@ import { ImageFiles } from "./image-files.ts";
 import { Metrics } from "./metrics.ts";
 import { acceptForms } from "./multipart.ts";
 import { describeRoutes } from "./openapi.ts";
+import { answerWithoutRoute } from "./nothing-here.ts";
 import { RateLimiter } from "./rate-limiter.ts";
 import { healthRoutes } from "./routes/health.ts";
 import { imageFileRoutes, linksTo } from "./routes/image-files.ts";
@@ -82,6 +83,7 @@ export function createApp(options: AppOptions): FastifyInstance {
     reply.header("x-request-id", id);
   });
   app.addHook("onRequest", browserSecurity(options.corsOrigins));
+  answerWithoutRoute(app);
   // The last answer on each connection says so; a client that kept it open would hold the shutdown up.
   let closing = false;
   app.addHook("preClose", async () => {
@@ -98,10 +100,6 @@ export function createApp(options: AppOptions): FastifyInstance {
     request.log.info({ method, route: routeOptions.url, status, durationMs: Math.round(elapsedTime) }, "answered");
   });
   app.setErrorHandler((error, _request, reply) => sendError(reply, error));
-  app.setNotFoundHandler(({ method, url }, reply) => {
-    const path = url.split("?", 1)[0]?.slice(0, 100);
-    return sendError(reply, new EaselError("not_found", `There is no ${method} ${path}; see docs/api.md.`));
-  });
 
   const files = new ImageFiles(options);
   app.addHook("onClose", async () => files.close());

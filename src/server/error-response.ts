@@ -21,6 +21,7 @@ export const statusOf: Readonly<Record<ErrorCode, number>> = {
   content_policy_violation: 400,
   moderation_unavailable: 503,
   not_found: 404,
+  method_not_allowed: 405,
   payload_too_large: 413,
   access_denied: 403,
   download_failed: 502,

@@ -6,10 +6,10 @@ import type { Jobs, JobStatus } from "../engine/jobs.ts";
 import { deserializeError, InvalidRequestError } from "../errors.ts";
 import { webhookSecret } from "../store/keys.ts";
 import { bearerKey } from "./auth.ts";
-import { idempotencyHeader, idempotencyKeyOf } from "./client-abort.ts";
+import { idempotencyKeyOf } from "./client-abort.ts";
 import { type Deliver, inline, toImagesResponse } from "./drawing-answer.ts";
 import { errorBody } from "./error-response.ts";
-import { type DrawingBody, imagesResponse } from "./openai-schemas.ts";
+import { type DrawingBody, errorObject, imagesResponse, repeatable } from "./openai-schemas.ts";
 import { checkTarget } from "./public-address.ts";
 
 export interface JobAnswerOptions {
@@ -27,30 +27,30 @@ interface Note {
 
 const unixTime = z.number().int().nullable().describe("Unix time, in seconds.");
 
-export const jobObject = z.object({
-  id: z.string(),
-  object: z.literal("image.job"),
-  status: z.enum(["queued", "running", "succeeded", "failed", "cancelled"]),
-  model: z.string(),
-  created_at: unixTime,
-  started_at: unixTime,
-  finished_at: unixTime,
-  ahead: z.number().int().nullable().describe("Generations that will be drawn before this one."),
-  progress: z
-    .object({ image_index: z.number().int(), step: z.number().int(), steps: z.number().int() })
-    .nullable()
-    .describe("The picture in hand, and how many of its steps are done."),
-  seconds_left: z.number().nullable().describe("Until it should be done, from measured speed."),
-  result: imagesResponse.nullable().describe("As `POST /v1/images/generations` would have answered."),
-  error: z
-    .object({ message: z.string(), type: z.string(), param: z.string().nullable(), code: z.string().nullable() })
-    .nullable(),
-});
+export const jobObject = z
+  .object({
+    id: z.string(),
+    object: z.literal("image.job"),
+    status: z.enum(["queued", "running", "succeeded", "failed", "cancelled"]),
+    model: z.string(),
+    created_at: unixTime,
+    started_at: unixTime,
+    finished_at: unixTime,
+    ahead: z.number().int().nullable().describe("Generations that will be drawn before this one."),
+    progress: z
+      .object({ image_index: z.number().int(), step: z.number().int(), steps: z.number().int() })
+      .nullable()
+      .describe("The picture in hand, and how many of its steps are done."),
+    seconds_left: z.number().nullable().describe("Until it should be done, from measured speed."),
+    result: imagesResponse.nullable().describe("As `POST /v1/images/generations` would have answered."),
+    error: errorObject.nullable(),
+  })
+  .meta({ id: "Job" });
 
 export type JobObject = z.infer<typeof jobObject>;
 
 /** What a route documents that can answer with a job; `prefersJob` reads it. */
-export const jobHeaders = idempotencyHeader.extend({
+export const jobHeaders = repeatable.extend({
   prefer: z.string().optional().describe("`respond-async`: answer 202 with a job at once."),
 });
 

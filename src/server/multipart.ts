@@ -27,6 +27,8 @@ export function uploadedFile() {
     .meta({ type: "string", format: "binary" });
 }
 
+export const fieldNamePattern = /^[A-Za-z0-9_]{1,64}(\[\])?$/;
+
 /** What a form has as text and means as a number, or as true or false. */
 const numbers = new Set([
   "n",
@@ -102,12 +104,11 @@ export function refuseForm(message: string): (request: FastifyRequest) => Promis
 }
 
 /** `image[]` is how clients send a list; a list of one is that one. */
-function fieldName({ fieldname }: Multipart): string {
-  const name = (fieldname ?? "").replace(/\[\]$/, "");
-  if (!/^\w{1,64}$/.test(name)) {
+function fieldName({ fieldname = "" }: Multipart): string {
+  if (!fieldNamePattern.test(fieldname)) {
     throw new EaselError("invalid_request", "The form has a field without a proper name.");
   }
-  return name;
+  return fieldname.replace("[]", "");
 }
 
 function repeated(name: string, { type }: Multipart): EaselError {

@@ -127,6 +127,16 @@ export function imageUpscaleBody(limits: RequestLimits) {
   });
 }
 
+/** The headers of requests that may be sent again. */
+export const repeatable = z.looseObject({
+  "idempotency-key": z
+    .string()
+    .min(1, { error: must("have 1 to 255 characters") })
+    .max(255, { error: must("have 1 to 255 characters") })
+    .optional()
+    .describe("The same request with the same key gets the same pictures, and is charged once."),
+});
+
 /** Any body that asks for drawing. */
 export type DrawingBody = z.infer<z.ZodObject<ReturnType<typeof drawingFields>>> & {
   prompt?: string | null | undefined;
@@ -134,6 +144,15 @@ export type DrawingBody = z.infer<z.ZodObject<ReturnType<typeof drawingFields>>>
   mask?: UploadedFile | null | undefined;
   strength?: number | null | undefined;
 };
+
+export const errorObject = z
+  .object({
+    message: z.string(),
+    type: z.string(),
+    param: z.string().nullable(),
+    code: z.string().nullable(),
+  })
+  .meta({ id: "Error" });
 
 export const usageObject = z.object({
   input_tokens: z.number().int(),
@@ -159,18 +178,20 @@ export const imageObject = z.object({
 
 export type ImageObject = z.infer<typeof imageObject>;
 
-export const imagesResponse = z.object({
-  /** Unix time, in seconds. */
-  created: z.number().int(),
-  data: z.array(imageObject),
-  size: z.string(),
-  quality: z.string(),
-  output_format: z.string(),
-  background: z.literal("opaque"),
-  usage: usageObject.optional(),
-  /** What the user should know: what was truncated, enlarged, ignored. */
-  notices: z.array(z.string()).optional(),
-});
+export const imagesResponse = z
+  .object({
+    /** Unix time, in seconds. */
+    created: z.number().int(),
+    data: z.array(imageObject),
+    size: z.string(),
+    quality: z.string(),
+    output_format: z.string(),
+    background: z.literal("opaque"),
+    usage: usageObject.optional(),
+    /** What the user should know: what was truncated, enlarged, ignored. */
+    notices: z.array(z.string()).optional(),
+  })
+  .meta({ id: "Images" });
 
 export type ImagesResponse = z.infer<typeof imagesResponse>;
 
@@ -192,13 +213,15 @@ const modelDetails = z.object({
 
 export type ModelDetails = z.infer<typeof modelDetails>;
 
-export const modelObject = z.object({
-  id: z.string(),
-  object: z.literal("model"),
-  created: z.number().int(),
-  owned_by: z.string(),
-  ...modelDetails.shape,
-});
+export const modelObject = z
+  .object({
+    id: z.string(),
+    object: z.literal("model"),
+    created: z.number().int(),
+    owned_by: z.string(),
+    ...modelDetails.shape,
+  })
+  .meta({ id: "Model" });
 
 export const modelList = z.object({ object: z.literal("list"), data: z.array(modelObject) });
 

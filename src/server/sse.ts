@@ -1,6 +1,7 @@
 /** Server-sent events (WHATWG HTML, 9.2): an answer that arrives in parts. */
 import { Readable } from "node:stream";
 import type { FastifyReply } from "fastify";
+import { z } from "zod";
 import { deserializeError, serializeError } from "../errors.ts";
 import { errorBody } from "./error-response.ts";
 
@@ -8,6 +9,16 @@ export interface ServerEvent {
   event: string;
   data: object;
 }
+
+/** The answer in the API's description. */
+export const eventStream = {
+  description: "Server-sent events; see docs/api.md.",
+  content: {
+    "text/event-stream": {
+      schema: z.object({ event: z.string(), data: z.string().describe("JSON, with the event's name as its `type`.") }),
+    },
+  },
+};
 
 /** Proxies and browsers take a connection that is silent for long for dead. */
 const defaultKeepAliveMs = 15_000;

@@ -8,6 +8,9 @@ export interface ImageFileRoutesOptions {
   files: ImageFiles;
 }
 
+/** A file's bytes, which have no schema. */
+const picture = { schema: z.any() };
+
 /** The pictures behind links. The signature is the permission: whoever shows the picture to others needs no key for it. */
 export const imageFileRoutes: FastifyPluginAsyncZod<ImageFileRoutesOptions> = async (app, { files }) => {
   app.get(
@@ -22,6 +25,12 @@ export const imageFileRoutes: FastifyPluginAsyncZod<ImageFileRoutesOptions> = as
           expires: z.string().regex(/^\d{1,15}$/, { error: "must be a number" }),
           signature: z.string().max(100),
         }),
+        response: {
+          200: {
+            description: "The picture's file.",
+            content: { "image/png": picture, "image/jpeg": picture, "image/webp": picture },
+          },
+        },
       },
     },
     async ({ params, query }, reply) => {

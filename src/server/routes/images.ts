@@ -14,7 +14,7 @@ import {
   type ImagesResponse,
   imageVariationBody,
 } from "../openai-schemas.ts";
-import { sendEvents } from "../sse.ts";
+import { eventStream, sendEvents } from "../sse.ts";
 
 export interface ImageRoutesOptions extends DrawingDefaults, JobAnswerOptions {
   limits: RequestLimits;
@@ -22,7 +22,13 @@ export interface ImageRoutesOptions extends DrawingDefaults, JobAnswerOptions {
 
 /** Pictures from words, from pictures and words, and from pictures alone. */
 export const imageRoutes: FastifyPluginAsyncZod<ImageRoutesOptions> = async (app, options) => {
-  const response = { 200: imagesResponse, 202: jobObject.describe("With `Prefer: respond-async`.") };
+  const response = {
+    200: {
+      description: "The pictures; with `stream` as server-sent events.",
+      content: { "application/json": { schema: imagesResponse }, ...eventStream.content },
+    },
+    202: jobObject.describe("With `Prefer: respond-async`."),
+  };
   const common = { tags: ["images"], headers: jobHeaders, response };
   const form = { ...common, consumes: ["multipart/form-data"] };
 

@@ -3,11 +3,10 @@ import { z } from "zod";
 import type { RequestLimits } from "../../engine/generation-request.ts";
 import type { ApiKey } from "../../store/keys.ts";
 import { bodyNotices, type DrawingDefaults, toGenerationRequest } from "../drawing-request.ts";
-import { idempotencyHeader } from "../client-abort.ts";
 import { answerWithJob, describeJob, describeStatus, type JobAnswerOptions, jobObject } from "../job-answer.ts";
 import { refuseForm } from "../multipart.ts";
-import { imageJobBody } from "../openai-schemas.ts";
-import { sendEvents, type ServerEvent } from "../sse.ts";
+import { imageJobBody, repeatable } from "../openai-schemas.ts";
+import { eventStream, sendEvents, type ServerEvent } from "../sse.ts";
 
 export interface JobRoutesOptions extends DrawingDefaults, JobAnswerOptions {
   limits: RequestLimits;
@@ -33,7 +32,7 @@ export const jobRoutes: FastifyPluginAsyncZod<JobRoutesOptions> = async (app, op
           "Takes the JSON body of a generation. For a job from a picture send the form of an edit or a variation to its " +
           "own route with `Prefer: respond-async`.",
         tags,
-        headers: idempotencyHeader,
+        headers: repeatable,
         body,
         response: { 202: jobObject },
       },
@@ -64,7 +63,7 @@ export const jobRoutes: FastifyPluginAsyncZod<JobRoutesOptions> = async (app, op
 
   app.get(
     "/images/jobs/:id/events",
-    { schema: { summary: "Watch a job, as server-sent events", tags, params } },
+    { schema: { summary: "Watch a job, as server-sent events", tags, params, response: { 200: eventStream } } },
     async ({ client, params: { id } }, reply) => {
       // Asked for before the answer begins: a job that is not there is still a 404.
       const events = await jobs.watch(id, client);

@@ -2,6 +2,7 @@ import type { FastifyPluginAsyncZod } from "fastify-type-provider-zod";
 import { z } from "zod";
 import { maxSteps, type RequestLimits, sideMultiple } from "../../engine/generation-request.ts";
 import type { CatalogModel, ModelCatalog } from "../../engine/model-catalog.ts";
+import { defaultSize } from "../../engine/plan-job.ts";
 import { readGenerationDefaults, readModelCard } from "../../pipelines/model-card.ts";
 import { type ApiKey, mayUse, requireModel } from "../../store/keys.ts";
 import { type ModelDetails, modelInfoList, modelList, modelObject } from "../openai-schemas.ts";
@@ -72,14 +73,13 @@ function describe(model: CatalogModel, details: ModelDetails): z.infer<typeof mo
   };
 }
 
-function detailsOf(
-  { folder, nativeSize, license }: CatalogModel,
-  { limits, maxUpscaledSide }: ModelRoutesOptions,
-): ModelDetails {
+function detailsOf(model: CatalogModel, { limits, maxUpscaledSide }: ModelRoutesOptions): ModelDetails {
+  const { folder, license } = model;
   const defaults = readGenerationDefaults(folder);
+  const { width, height } = defaultSize(model, limits);
   return {
     license: license ?? null,
-    native_size: `${nativeSize.width}x${nativeSize.height}`,
+    native_size: `${width}x${height}`,
     draws_any_size: readModelCard(folder).nativeSize === undefined,
     min_side: limits.minSide,
     max_side: limits.maxSide,

@@ -55,8 +55,12 @@ export const usageRoutes: FastifyPluginAsyncZod<UsageRoutesOptions> = async (app
         summary: "What was drawn, by day and model",
         tags: ["usage"],
         querystring: query,
-        // The CSV file has no schema.
-        response: { 200: z.union([usageObject, z.string()]) },
+        response: {
+          200: {
+            description: "In the format that was asked for.",
+            content: { "application/json": { schema: usageObject }, "text/csv": { schema: z.string() } },
+          },
+        },
       },
     },
     async (request, reply) => {
