@@ -34,6 +34,8 @@ beforeAll(async () => {
   cwd = mkdtempSync(join(tmpdir(), "easel-client-"));
   installed = join(cwd, "node_modules", "easel-client");
   mkdirSync(installed, { recursive: true });
+  // Built by name: this repository's npm runs no script of a package's life cycle, such as prepack.
+  await run("npm", ["run", "build"], { cwd: join(repository, "packages", "client") });
   const packing = ["pack", "--json", "--pack-destination", cwd];
   const { stdout } = await run("npm", packing, { cwd: join(repository, "packages", "client") });
   const [{ filename }] = JSON.parse(stdout.slice(stdout.indexOf("["))) as [{ filename: string }];
