@@ -240,7 +240,8 @@ describe("moderation", () => {
   });
 });
 
-test("metrics count answers, generations, waits and steps, in Prometheus' text format", async () => {
+test("metrics count answers, generations, waits, steps and cache hits, in Prometheus' text format", async () => {
+  await server.fetch(route, small);
   await server.fetch(route, small);
   const response = await server.fetch("/metrics");
   expect(response.headers.get("content-type")).toContain("text/plain; version=0.0.4");
@@ -258,6 +259,8 @@ test("metrics count answers, generations, waits and steps, in Prometheus' text f
   expect(value(`easel_generations_total{model="${tinyModel}",outcome="succeeded"}`)).toBeGreaterThan(0);
   expect(value('easel_queue_wait_seconds_bucket{le="+Inf"}')).toBe(value("easel_queue_wait_seconds_count"));
   expect(value("easel_step_seconds_count")).toBeGreaterThan(0);
+  expect(value(`easel_model_cache_misses_total{model="${tinyModel}"}`)).toBe(1);
+  expect(value(`easel_model_cache_hits_total{model="${tinyModel}"}`)).toBeGreaterThan(0);
   expect(value("easel_queue_depth")).toBe(0);
   expect(value("process_resident_memory_bytes")).toBeGreaterThan(1e6);
   expect(value("easel_engine_resident_memory_bytes")).toBeGreaterThan(1e6);

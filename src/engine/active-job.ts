@@ -150,7 +150,7 @@ export class ActiveJob {
       const output = await this.#generation.result;
       await watching;
       const result = this.kept ? await pictures.write(this.id, output) : undefined;
-      await this.#settle({ state: "succeeded", pictures: output.images.length, pixelSteps: drawn(), result });
+      await this.#settle({ state: "succeeded", pictures: output.images.length, pixelSteps: drawn(), result }, output);
       return output;
     } catch (error) {
       await watching;
@@ -167,18 +167,24 @@ export class ActiveJob {
     }
   }
 
-  async #settle(end: JobEnd): Promise<void> {
+  async #settle(end: JobEnd, output?: GenerationOutput): Promise<void> {
     const { store, inputs, observers, onFault } = this.#surroundings;
     const report = (error: unknown) => onFault?.(error);
     // Pictures that are there are handed out even when the record of it fails.
     await store.settle(this.id, end).catch(report);
     await inputs.remove(this.id).catch(report);
     const seconds = this.#startedMs === undefined ? 0 : (performance.now() - this.#startedMs) / 1000;
-    const { id, kept } = this;
-    const crashed = end.error?.code === "engine_crashed";
-    for (const observer of observers) {
-      observer.ended?.({ id, model: this.#model, kept, outcome: end.state, pictures: end.pictures, seconds, crashed });
-    }
+    const ended = {
+      id: this.id,
+      model: this.#model,
+      kept: this.kept,
+      outcome: end.state,
+      pictures: end.pictures,
+      foundLoaded: output?.foundLoaded,
+      seconds,
+      crashed: end.error?.code === "engine_crashed",
+    };
+    for (const observer of observers) observer.ended?.(ended);
   }
 
   async #watch(): Promise<void> {

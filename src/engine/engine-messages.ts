@@ -48,6 +48,8 @@ export interface JobResult extends Omit<GenerationResult, "images"> {
   images: EncodedImage[];
   /** What the picture to start from, if there was one, is to the transformer. */
   inputImageTokens: number;
+  /** Whether the model was in memory already. */
+  foundLoaded: boolean;
 }
 
 export type ToEngineProcess = { type: "generate"; id: string; job: GenerationJob } | { type: "cancel"; id: string };

@@ -48,6 +48,7 @@ async function answer(id: string, job: GenerationJob): Promise<void> {
 
 async function generate(id: string, job: GenerationJob, signal: AbortSignal): Promise<JobResult> {
   const { params, output, upscale: factor } = job;
+  const foundLoaded = pool.has(job.pipeline);
   const pipeline = await pool.get(job.pipeline);
   const { images: drawn, ...result } = await pipeline.generate(params, {
     signal,
@@ -74,7 +75,7 @@ async function generate(id: string, job: GenerationJob, signal: AbortSignal): Pr
     });
   }
   const inputImageTokens = params.condition === undefined ? 0 : result.imageTokens;
-  return { ...result, inputImageTokens, notices: [...notices], images };
+  return { ...result, inputImageTokens, foundLoaded, notices: [...notices], images };
 }
 
 async function encodePreview(preview: Preview, output: OutputOptions): Promise<EncodedPreview> {

@@ -13,6 +13,8 @@ export interface EndedJob {
   kept: boolean;
   outcome: "succeeded" | "failed" | "cancelled";
   pictures: number;
+  /** Whether its model was in memory already; undefined when it did not come to its end. */
+  foundLoaded?: boolean | undefined;
   /** Of drawing, without waiting. */
   seconds: number;
   /** Whether it ended with the engine process. */

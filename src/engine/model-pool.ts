@@ -5,13 +5,17 @@ export class ModelPool {
   #key: string | undefined;
   #pipeline: FluxPipeline | undefined;
 
+  /** Whether the pipeline for `options` is the loaded one. */
+  has(options: FluxPipelineOptions): boolean {
+    return this.#pipeline !== undefined && this.#key === JSON.stringify(options);
+  }
+
   /** The pipeline for `options`: the loaded one, or a fresh one after the loaded one has given its memory back. */
   async get(options: FluxPipelineOptions): Promise<FluxPipeline> {
-    const key = JSON.stringify(options);
-    if (this.#pipeline && this.#key === key) return this.#pipeline;
+    if (this.#pipeline && this.has(options)) return this.#pipeline;
     await this.clear();
     this.#pipeline = await FluxPipeline.load(options);
-    this.#key = key;
+    this.#key = JSON.stringify(options);
     return this.#pipeline;
   }
 

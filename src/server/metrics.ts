@@ -103,6 +103,8 @@ export class Metrics {
   readonly #generations = new Counter("easel_generations_total", "Generations that ended, by model and outcome.");
   readonly #pictures = new Counter("easel_pictures_total", "Pictures drawn, by model.");
   readonly #shared = new Counter("easel_shared_generations_total", "Requests answered with work already in hand.");
+  readonly #modelHits = new Counter("easel_model_cache_hits_total", "Generations whose model was in memory already.");
+  readonly #modelMisses = new Counter("easel_model_cache_misses_total", "Generations whose model had to be loaded.");
   readonly #crashes = new Counter("easel_engine_crashes_total", "Engine processes that ended while drawing.");
   readonly #waitSeconds = new Histogram(
     "easel_queue_wait_seconds",
@@ -123,9 +125,10 @@ export class Metrics {
         if (again) this.#crashes.add();
         else this.#waitSeconds.observe(waitSeconds);
       },
-      ended: ({ model, outcome, pictures, seconds, crashed }) => {
+      ended: ({ model, outcome, pictures, foundLoaded, seconds, crashed }) => {
         this.#generations.add({ model, outcome });
         if (crashed) this.#crashes.add();
+        if (foundLoaded !== undefined) (foundLoaded ? this.#modelHits : this.#modelMisses).add({ model });
         if (pictures === 0) return;
         this.#pictures.add({ model }, pictures);
         this.#pictureSeconds.observe(seconds / pictures, { model });
@@ -137,6 +140,8 @@ export class Metrics {
       this.#generations,
       this.#pictures,
       this.#shared,
+      this.#modelHits,
+      this.#modelMisses,
       this.#crashes,
       this.#waitSeconds,
       this.#stepSeconds,
