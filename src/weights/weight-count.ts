@@ -12,12 +12,14 @@ export interface WeightCount {
   linearOutputs: number;
   /** In everything else, which is kept in float. */
   floatValues: number;
+  /** Of all these, stored as 16-bit floats. */
+  halfValues: number;
 }
 
 export class WeightCounter implements NetworkWeights {
   readonly #source: WeightSource;
   readonly #counted = new Set<string>();
-  readonly count: WeightCount = { linearValues: 0, linearOutputs: 0, floatValues: 0 };
+  readonly count: WeightCount = { linearValues: 0, linearOutputs: 0, floatValues: 0, halfValues: 0 };
 
   constructor(source: WeightSource) {
     this.#source = source;
@@ -28,26 +30,27 @@ export class WeightCounter implements NetworkWeights {
   }
 
   get(name: string, shape: readonly number[]): ExternalTensor {
-    const tensor = this.#locate(name, shape);
-    if (!this.#counted.has(name)) this.count.floatValues += valueCount(shape);
-    this.#counted.add(name);
-    return tensor;
+    return this.#add(name, shape, (values) => (this.count.floatValues += values));
   }
 
   linear(name: string, shape: LinearShape, { exact = false }: LinearOptions = {}): LinearWeight {
     if (exact) return { format: "float", weight: this.get(name, shape) };
-    const weight = this.#locate(name, shape);
-    if (!this.#counted.has(name)) {
-      this.count.linearValues += valueCount(shape);
+    const weight = this.#add(name, shape, (values) => {
+      this.count.linearValues += values;
       this.count.linearOutputs += shape[0];
-    }
-    this.#counted.add(name);
+    });
     return { format: "float", weight };
   }
 
-  /** A tensor for a graph that will never be run. */
-  #locate(name: string, shape: readonly number[]): ExternalTensor {
-    const { file } = this.#source.locate(name, shape);
-    return { name, dtype: "float32", shape, file, offset: 0, length: 4 * valueCount(shape) };
+  /** Counts a tensor when it is asked for first; gives one for a graph that will never be run. */
+  #add(name: string, shape: readonly number[], count: (values: number) => void): ExternalTensor {
+    const { file, encoding } = this.#source.locate(name, shape);
+    const values = valueCount(shape);
+    if (!this.#counted.has(name)) {
+      count(values);
+      if (encoding === "float16" || encoding === "bfloat16") this.count.halfValues += values;
+    }
+    this.#counted.add(name);
+    return { name, dtype: "float32", shape, file, offset: 0, length: 4 * values };
   }
 }

@@ -1,4 +1,6 @@
 /** The networks of FLUX.1 at their published sizes, as names and shapes without a byte of weights. */
+import { cpSync, mkdirSync, truncateSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import type { GraphFunction } from "../../src/pipelines/network-loader.ts";
 import { autoencoderDecoder, autoencoderEncoder, parseAutoencoderConfig } from "../../src/models/autoencoder.ts";
 import { clipTextEncoder, parseClipTextConfig } from "../../src/models/clip-text-encoder.ts";
@@ -8,7 +10,7 @@ import { fluxTransformer } from "../../src/models/flux/transformer.ts";
 import { parseT5Config, t5Encoder } from "../../src/models/t5-encoder.ts";
 import type { ExternalTensor } from "../../src/onnx/graph-builder.ts";
 import type { LinearShape, LinearWeight, NetworkWeights } from "../../src/weights/network-weights.ts";
-import type { Component } from "../../src/weights/single-file.ts";
+import { type Component, components } from "../../src/weights/single-file.ts";
 import { encodings, type TensorLocation, valueCount } from "../../src/weights/tensor-location.ts";
 import { WeightSource } from "../../src/weights/weight-source.ts";
 
@@ -114,4 +116,38 @@ class ShapeRecorder implements NetworkWeights {
   linear(name: string, shape: LinearShape): LinearWeight {
     return { format: "float", weight: this.get(name, shape) };
   }
+}
+
+/**
+ * A model folder of FLUX.1-dev's size whose weight files are all holes: they take no room on the disk. Its descriptions are
+ * whole, its tokenizers are those of `tokenizersFrom`.
+ */
+export function writeHollowModel(folder: string, tokenizersFrom: string): void {
+  for (const name of ["tokenizer", "tokenizer_2", "scheduler", "model_index.json"]) {
+    cpSync(join(tokenizersFrom, name), join(folder, name), { recursive: true });
+  }
+  for (const component of components) {
+    mkdirSync(join(folder, component), { recursive: true });
+    writeFileSync(join(folder, component, "config.json"), JSON.stringify(publishedConfigs[component]));
+    const file = join(
+      folder,
+      component,
+      component.startsWith("text") ? "model.safetensors" : "diffusion_pytorch_model.safetensors",
+    );
+    writeHollowFile(file, fullSizeSource(component));
+  }
+}
+
+function writeHollowFile(path: string, source: WeightSource): void {
+  let end = 0;
+  const entries = source.tensors().map(({ name, shape }) => {
+    const start = end;
+    end += encodings.bfloat16.bytes * valueCount(shape);
+    return [name, { dtype: "BF16", shape, data_offsets: [start, end] }];
+  });
+  const header = Buffer.from(JSON.stringify(Object.fromEntries(entries)));
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(header.length));
+  writeFileSync(path, Buffer.concat([length, header]));
+  truncateSync(path, 8 + header.length + end);
 }
