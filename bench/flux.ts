@@ -1,6 +1,7 @@
 /** A FLUX model from prompt to picture: what each part takes, and the memory of the whole. */
 import { availableParallelism } from "node:os";
-import { FluxPipeline, type Precision } from "../src/pipelines/flux-pipeline.ts";
+import { FluxPipeline } from "../src/pipelines/flux-pipeline.ts";
+import type { Precision } from "../src/pipelines/precision.ts";
 import { type Figure, figure } from "./measure.ts";
 
 export interface FluxOptions {

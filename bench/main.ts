@@ -11,7 +11,7 @@
  */
 import { parseArgs } from "node:util";
 import { join } from "node:path";
-import { precisions } from "../src/pipelines/flux-pipeline.ts";
+import { precisions } from "../src/pipelines/precision.ts";
 import { benchFlux } from "./flux.ts";
 import { benchFluxStep } from "./flux-step.ts";
 import type { Figure } from "./measure.ts";

@@ -11,6 +11,7 @@ export const errorCodes = {
   model_not_found: "The model is unknown, or known but not installed.",
   model_invalid: "A model's files are incomplete, damaged, or describe something Easel cannot run.",
   weights_invalid: "A weight file is damaged or lies about its contents.",
+  insufficient_memory: "The model needs more memory than this machine can give it.",
   device_unavailable: "The requested device cannot be used on this machine.",
   unauthorized: "The API key is missing, wrong, expired or revoked.",
   forbidden: "The API key is not allowed this model or this route.",

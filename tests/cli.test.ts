@@ -100,7 +100,7 @@ describe("easel generate", () => {
   test.each([
     ["FLUX.1-dev", "FLUX.1-dev is not installed; install it with: easel pull FLUX.1-dev"],
     ["nonesuch", 'There is no model "nonesuch"; available:'],
-    ["./nonesuch", "There is no model folder ./nonesuch"],
+    ["./nonesuch", "There is no model folder or file ./nonesuch"],
     [".", "has no model_index.json"],
   ])("--model %s fails with one sentence on what to do", async (model, sentence) => {
     const { code, stdout, stderr } = await cli(["generate", "a cat", "--model", model]);

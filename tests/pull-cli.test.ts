@@ -117,7 +117,7 @@ describe("easel pull", () => {
     const registration = await cli(["pull", "./FLUX.1-dev"]);
     expect([registration.code, registration.stderr]).toEqual([
       2,
-      expect.stringContaining("There is another model called FLUX.1-dev; rename the folder"),
+      expect.stringContaining("There is another model called FLUX.1-dev; choose another name with --name"),
     ]);
   });
 

@@ -146,16 +146,25 @@ Examples:
 
   program
     .command("pull")
-    .description("Download a model's weights, or register a folder that has them.")
-    .argument("<model>", "FLUX.1-dev, FLUX.1-schnell, owner/repo of the Hugging Face Hub, or a folder")
+    .description("Download a model's weights, or register a folder or files that have them.")
+    .argument("<model>", "FLUX.1-dev, FLUX.1-schnell, owner/repo of the Hugging Face Hub, a folder, or a single file")
+    .option("--name <name>", "what to call a folder's or a file's model (default: its own name)")
+    .option("--vae <file>", "the autoencoder for a single file, where it is not found by itself")
+    .option("--clip <file>", "the CLIP text encoder for a single file")
+    .option("--t5 <file>", "the T5 text encoder for a single file")
+    .option("--tokenizers <folder>", "a model folder with tokenizer/ and tokenizer_2/, for a single file")
     .option("--revision <name>", "branch, tag or commit (default: main)")
     .option("--precision <name>", "number format to convert to (for now only fp32: files stay as published)")
     .option("--json", "print the result as one JSON object")
     .addHelpText(
       "after",
       `
-An interrupted download goes on where it stopped when the same command runs again. A folder is registered where it
-lies, and a model that is whole in the Hugging Face cache is used from there: nothing is copied.
+An interrupted download goes on where it stopped when the same command runs again. A folder or file is registered where
+it lies, and a model that is whole in the Hugging Face cache is used from there: nothing is copied.
+
+A single file is a transformer as Black Forest Labs and ComfyUI's users have it, .safetensors (fp8 too) or .gguf, or a
+checkpoint with everything in it. The autoencoder and the text encoders are looked for beside it, in ComfyUI's folders
+around it, and in installed models.
 
 FLUX.1-dev is a gated download: accept its licence at https://huggingface.co/black-forest-labs/FLUX.1-dev, create a token
 at https://huggingface.co/settings/tokens and export HF_TOKEN=hf_... first. FLUX.1-schnell may ask for the same.
@@ -165,6 +174,8 @@ Examples:
   $ HF_TOKEN=hf_... easel pull FLUX.1-dev
   $ easel pull someone/their-flux --revision v2
   $ easel pull ./FLUX.1-dev
+  $ easel pull ComfyUI/models/unet/flux1-dev-Q4_K_S.gguf --name dev-q4
+  $ easel pull flux1-dev.safetensors --vae ae.safetensors --clip clip_l.safetensors --t5 t5xxl_fp16.safetensors
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted with Ctrl-C.`,
     )
@@ -249,7 +260,7 @@ Examples:
 
 function withEngineOptions(command: Command): Command {
   return command
-    .option("--model <name or folder>", "a name from `easel models`, or a folder in the diffusers layout")
+    .option("--model <name or path>", "a name from `easel models`, a folder, or a .safetensors or .gguf file")
     .option("--device <name>", "where to compute: auto, cpu, webgpu, cuda, coreml, dml (default: auto)")
     .option("--precision <name>", "number format: fp32, or int8 for a quarter of the memory (default: fp32)")
     .option("--threads <count>", "CPU threads (default: all cores)");

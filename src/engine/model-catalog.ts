@@ -3,12 +3,14 @@
  * whole in the Hugging Face cache, and folders that the operator named when starting. A request's name is only ever
  * compared with this list; it never becomes a path.
  */
+import { existsSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { ModelInvalidError, ModelNotFoundError } from "../errors.ts";
 import { readModelCard } from "../pipelines/model-card.ts";
 import { findCachedSnapshot } from "../weights/hub/hub-cache.ts";
+import { hasModelFiles, networkPlaces } from "../weights/model-files.ts";
 import type { PictureSize } from "./generation-request.ts";
 import { type KnownModel, knownModels } from "./known-models.ts";
 import { ModelStore } from "./model-store.ts";
@@ -17,7 +19,7 @@ export interface CatalogModel {
   name: string;
   /** Absolute path, in the diffusers layout. */
   folder: string;
-  origin: "built-in" | "installed" | "linked" | "cached" | "folder";
+  origin: "built-in" | "installed" | "linked" | "assembled" | "cached" | "folder";
   /** The size of a picture when none is asked for. */
   nativeSize: PictureSize;
   license: string | undefined;
@@ -140,8 +142,17 @@ async function readModel(name: string, place: Place): Promise<CatalogModel> {
       { cause },
     );
   });
+  if (hasModelFiles(folder)) requireFiles(name, place);
   const { nativeSize: side = fluxNativeSize, license = licenseOf(name) ?? place.license } = readModelCard(folder);
   return { name, folder, origin, nativeSize: { width: side, height: side }, license, modifiedAt: file.mtime };
+}
+
+/** Throws `model_invalid` when a file of an assembled model is gone. */
+function requireFiles(name: string, { folder, origin }: Place): void {
+  const gone = Object.values(networkPlaces(folder)).find((path) => !existsSync(path));
+  if (gone === undefined) return;
+  const otherwise = origin === "assembled" ? `, or forget it with: easel rm ${name}` : "";
+  throw new ModelInvalidError(`The file ${gone} of the model ${name} is gone; bring it back${otherwise}.`);
 }
 
 function licenseOf(name: string): string | undefined {

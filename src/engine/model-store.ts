@@ -1,17 +1,19 @@
 /**
- * The folder of installed models, `$EASEL_HOME/models`: `NAME/` holds a model's files, `NAME.link` points to a folder
- * elsewhere (one line instead of a copy of many gigabytes, and it works across disks), and `.pulling-NAME/` is a
- * download on its way.
+ * The folder of installed models, `$EASEL_HOME/models`: `NAME/` holds a model's files, or its description where it was
+ * assembled of files elsewhere; `NAME.link` points to a folder elsewhere (one line instead of a copy of many gigabytes, and it
+ * works across disks), and `.pulling-NAME/` is a download on its way.
  */
 import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { isAbsolute, join } from "node:path";
 import { z } from "zod";
 import { EaselError, ModelNotFoundError } from "../errors.ts";
-import { lockFile, pullingFolder, pullingPrefix, removeFolder } from "../weights/hub/download-model.ts";
+import { lockFile, pullingFolder, pullingPrefix, removeFolder, replaceFolder } from "../weights/hub/download-model.ts";
 import { fileFault } from "../weights/hub/file-fault.ts";
-import { tryLock } from "../weights/hub/folder-lock.ts";
+import { lockFolder, tryLock } from "../weights/hub/folder-lock.ts";
 import { type Completion, completion, readManifest } from "../weights/hub/manifest.ts";
+import { hasModelFiles, networkPlaces } from "../weights/model-files.ts";
 import { checkModelFolder, folderBytes } from "../weights/model-folder.ts";
+import { type Assembly, writeAssembly } from "./assembled-model.ts";
 
 const linkSuffix = ".link";
 const linkSchema = z.object({
@@ -27,7 +29,8 @@ export interface StoredModel {
   name: string;
   /** Absolute path, in the diffusers layout. */
   folder: string;
-  origin: "installed" | "linked";
+  /** Its weights are here, in a folder elsewhere, or in files elsewhere. */
+  origin: "installed" | "linked" | "assembled";
   /** Where it was pulled from; undefined when somebody put it there. */
   repository: string | undefined;
   license: string | undefined;
@@ -40,8 +43,8 @@ export interface UnfinishedModel extends Completion {
 
 export interface Removal {
   freedBytes: number;
-  /** The folder of a registered model, which stays as it is. */
-  keptFolder: string | undefined;
+  /** The folder or files of a registered model, which stay as they are. */
+  kept: string[];
 }
 
 export class ModelStore {
@@ -93,6 +96,34 @@ export class ModelStore {
     if ((await readManifest(folder))?.repository === link.repository) await removeFolder(folder);
   }
 
+  /**
+   * Puts a model of single files under a name, in the place of an earlier one. `bringTokenizers` puts `tokenizer/` and
+   * `tokenizer_2/` into the folder it is given, when the assembly has none. Throws `model_invalid`, `io_failed`, and what
+   * `bringTokenizers` throws; nothing is changed then.
+   */
+  async assemble(
+    name: string,
+    assembly: Assembly,
+    bringTokenizers: (folder: string) => Promise<void>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const folder = this.folderOf(name);
+    const aside = join(this.#root, `.assembling-${name}`);
+    const lock = await lockFolder(lockFile(folder), { signal, onWaiting: () => {} });
+    try {
+      await removeFolder(aside);
+      await mkdir(aside, { recursive: true });
+      if (assembly.tokenizers === undefined) await bringTokenizers(aside);
+      await writeAssembly(aside, assembly, assembly.tokenizers);
+      await replaceFolder(folder, aside);
+    } catch (error) {
+      await rm(aside, { recursive: true, force: true });
+      throw fileFault(folder, error);
+    } finally {
+      await lock[Symbol.asyncDispose]();
+    }
+  }
+
   /** Forgets a registered folder; does nothing when there is none of that name. Throws `io_failed`. */
   async unregister(name: string): Promise<void> {
     const path = join(this.#root, name + linkSuffix);
@@ -114,16 +145,17 @@ export class ModelStore {
     await using lock = await tryLock(lockFile(folder));
     if (!lock) throw new EaselError("io_failed", `${name} is being pulled by another easel; stop that one first.`);
     const doomed = [
-      ...(stored?.origin === "installed" ? [folder] : []),
+      ...(stored && stored.origin !== "linked" ? [folder] : []),
       ...(unfinished ? [pullingFolder(folder)] : []),
     ];
+    const kept = keptPlaces(stored);
     let freedBytes = 0;
     for (const path of doomed) {
       freedBytes += await folderBytes(path);
       await removeFolder(path);
     }
     await this.unregister(name);
-    return { freedBytes, keptFolder: stored?.origin === "linked" ? stored.folder : undefined };
+    return { freedBytes, kept };
   }
 
   async #read(entry: string): Promise<StoredModel | undefined> {
@@ -131,7 +163,8 @@ export class ModelStore {
     const path = join(this.#root, entry);
     if (await isFile(join(path, "model_index.json"))) {
       const { repository, license } = (await readManifest(path)) ?? {};
-      return { name: entry, folder: path, origin: "installed", repository, license };
+      const origin = hasModelFiles(path) ? "assembled" : "installed";
+      return { name: entry, folder: path, origin, repository, license };
     }
     if (!entry.endsWith(linkSuffix)) return undefined;
     try {
@@ -140,6 +173,17 @@ export class ModelStore {
     } catch {
       return undefined;
     }
+  }
+}
+
+/** Where a registered model's weights are; nothing of one that is installed. */
+function keptPlaces(stored: StoredModel | undefined): string[] {
+  if (stored === undefined || stored.origin === "installed") return [];
+  if (stored.origin === "linked") return [stored.folder];
+  try {
+    return [...new Set(Object.values(networkPlaces(stored.folder)))];
+  } catch {
+    return []; // a damaged description can be removed too
   }
 }
 

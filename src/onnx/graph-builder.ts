@@ -26,6 +26,13 @@ export interface ExternalTensor {
   length: number;
 }
 
+/** A tensor of floats in memory, for what cannot be read from a file as it is there. */
+export interface InlineTensor {
+  name: string;
+  shape: readonly number[];
+  data: Float32Array;
+}
+
 /** A finished graph. */
 export interface OnnxGraph {
   /** An ONNX model file. */
@@ -67,10 +74,15 @@ export class GraphBuilder {
     this.#outputs.push({ ...value, name });
   }
 
-  /** A weight from a file, floats as float32 and integers as they are. Asking twice gives the same value. */
-  weight(tensor: ExternalTensor): Value {
+  /** A weight, most often from a file; floats as float32 and integers as they are. Asking twice gives the same value. */
+  weight(tensor: ExternalTensor | InlineTensor): Value {
     const known = this.#weights.get(tensor.name);
     if (known !== undefined) return known;
+    if (!("file" in tensor)) {
+      const value = this.constant(tensor.data, tensor.shape);
+      this.#weights.set(tensor.name, value);
+      return value;
+    }
     const dir = dirname(tensor.file);
     this.#externalDataDir ??= dir;
     if (dir !== this.#externalDataDir) throw new Error(`one graph's weights lie in two folders: ${tensor.name}`);

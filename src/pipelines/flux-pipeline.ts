@@ -4,7 +4,7 @@
  */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { CancelledError, EaselError, InvalidRequestError, ModelInvalidError } from "../errors.ts";
+import { CancelledError, InvalidRequestError, ModelInvalidError } from "../errors.ts";
 import { resize } from "../images/resize.ts";
 import type { RgbImage } from "../images/rgb-image.ts";
 import { ConfigReader } from "../models/config-reader.ts";
@@ -28,11 +28,10 @@ import { type Latents, LatentCodec } from "./latent-codec.ts";
 import { imageIds, packLatents, textIds, unpackLatents } from "./latents.ts";
 import { type GenerationDefaults, generationDefaults, type ModelCard, readModelCard } from "./model-card.ts";
 import { NetworkLoader } from "./network-loader.ts";
+import { requireMemory } from "./memory-plan.ts";
+import { availablePrecision, type Precision } from "./precision.ts";
 import { type Network, ResidentNetworks } from "./resident-networks.ts";
 import { TorchGenerator } from "./torch-random.ts";
-
-export const precisions = ["fp32", "fp16", "int8", "int4"] as const;
-export type Precision = (typeof precisions)[number];
 
 export interface FluxPipelineOptions {
   /** A model folder in the diffusers layout. */
@@ -161,7 +160,7 @@ export class FluxPipeline {
    * it is first needed.
    *
    * @throws ModelInvalidError, WeightsInvalidError when the folder cannot be used.
-   * @throws EaselError `device_unavailable`.
+   * @throws EaselError `device_unavailable`, `insufficient_memory`.
    */
   static async load(options: FluxPipelineOptions): Promise<FluxPipeline> {
     const { modelDir } = options;
@@ -176,6 +175,7 @@ export class FluxPipeline {
     });
     const networks = new ResidentNetworks(loader);
     checkModelIndex(modelDir);
+    if (device === "cpu") requireMemory(modelDir, precision);
 
     const transformerDir = join(modelDir, "transformer");
     const fluxConfig = parseFluxConfig(ConfigReader.read(transformerDir));
@@ -473,13 +473,6 @@ function shrink({ data, channels, height, width }: Latents): Latents {
 async function stopIfCancelled(signal: AbortSignal | undefined): Promise<void> {
   await new Promise((resolve) => setImmediate(resolve));
   if (signal?.aborted === true) throw new CancelledError();
-}
-
-function availablePrecision(precision: Precision): "fp32" | "int8" {
-  if (precision === "fp32" || precision === "int8") return precision;
-  throw new EaselError("invalid_request", `The precision "${precision}" is not available yet; use fp32 or int8.`, {
-    param: "precision",
-  });
 }
 
 /** @throws ModelInvalidError when the folder is not a FLUX model in the diffusers layout. */

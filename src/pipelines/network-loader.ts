@@ -13,8 +13,10 @@ import { AdaptedWeights } from "../weights/adapted-weights.ts";
 import { type ConversionOptions, StoredWeights, WeightConverter } from "../weights/converted-weights.ts";
 import { lockFolder } from "../weights/hub/folder-lock.ts";
 import type { LoraComponent, ScaledLora } from "../weights/lora.ts";
+import { MappedWeights } from "../weights/mapped-weights.ts";
+import { openNetwork } from "../weights/model-files.ts";
 import type { NetworkWeights } from "../weights/network-weights.ts";
-import { WeightSource } from "../weights/weight-source.ts";
+import type { WeightSource } from "../weights/weight-source.ts";
 
 export interface NetworkLoaderOptions extends SessionOptions {
   modelDir: string;
@@ -58,10 +60,10 @@ export class NetworkLoader {
     { exact = false, loras = [] }: NetworkOptions = {},
   ): Promise<OnnxGraph> {
     const dir = join(this.#options.modelDir, component);
-    const source = WeightSource.openFolder(dir);
+    const source = openNetwork(this.#options.modelDir, component);
     const linear = exact || this.#options.precision === "fp32" ? "float" : "int8";
-    const mapped = linear === "float" && source.isMappable();
-    const weights = mapped ? source : new StoredWeights(await this.#convert(dir, source, linear, graph));
+    const mapped = linear === "float" ? MappedWeights.of(source) : undefined;
+    const weights = mapped ?? new StoredWeights(await this.#convert(dir, source, linear, graph));
     return graph(withLoras(weights, source, component, loras));
   }
 
@@ -96,6 +98,8 @@ export class NetworkLoader {
       mkdirSync(unfinished, { recursive: true });
       using converter = new WeightConverter(source, unfinished, conversion);
       graph(converter); // asks for every weight, in order; the graph itself is not needed yet
+      // The autoencoder has two graphs, and both will look into this folder.
+      if (basename(dir) === "vae") for (const { name, shape } of source.tensors()) converter.get(name, shape);
       converter.finish();
       renameSync(unfinished, folder);
       return folder;

@@ -13,6 +13,7 @@ export const statusOf: Readonly<Record<ErrorCode, number>> = {
   model_not_found: 404,
   model_invalid: 400,
   weights_invalid: 400,
+  insufficient_memory: 400,
   device_unavailable: 400,
   unauthorized: 401,
   forbidden: 403,

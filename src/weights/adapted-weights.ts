@@ -1,5 +1,5 @@
 /** A network's weights with LoRAs on top: the weights stay as they are, and each adapted layer gets two small products more. */
-import type { ExternalTensor } from "../onnx/graph-builder.ts";
+import type { ExternalTensor, InlineTensor } from "../onnx/graph-builder.ts";
 import { type LoraComponent, type ScaledLora } from "./lora.ts";
 import type { LinearOptions, LinearShape, LinearWeight, LowRankAdapter, NetworkWeights } from "./network-weights.ts";
 import { readTensor } from "./tensor-data.ts";
@@ -20,7 +20,7 @@ export class AdaptedWeights implements NetworkWeights {
     return this.#weights.has(name);
   }
 
-  get(name: string, shape: readonly number[]): ExternalTensor {
+  get(name: string, shape: readonly number[]): ExternalTensor | InlineTensor {
     return this.#weights.get(name, shape);
   }
 

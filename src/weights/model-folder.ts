@@ -3,10 +3,10 @@ import { readFile, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { ModelInvalidError } from "../errors.ts";
-import { readSafetensorsHeader } from "./safetensors.ts";
-import { WeightSource } from "./weight-source.ts";
+import { hasModelFiles, networkPlaces, openNetwork } from "./model-files.ts";
+import { components } from "./single-file.ts";
+import { encodedBytes, type Encoding, valueCount } from "./tensor-location.ts";
 
-const networks = ["text_encoder", "text_encoder_2", "transformer", "vae"];
 const descriptions = ["scheduler", "tokenizer", "tokenizer_2"];
 
 const indexSchema = z.object({ _class_name: z.string() });
@@ -22,13 +22,13 @@ export async function checkModelFolder(folder: string): Promise<void> {
     throw new ModelInvalidError(message, { cause });
   });
   checkModelIndex(folder, index);
-  for (const part of [...networks, ...descriptions]) {
+  for (const part of [...components, ...descriptions]) {
     const names = await readdir(join(folder, part)).catch(() => []);
     if (!names.some((name) => name.endsWith(".json"))) {
       throw new ModelInvalidError(`${folder} is incomplete: its folder "${part}" has no description; copy it whole.`);
     }
   }
-  for (const network of networks) WeightSource.openFolder(join(folder, network));
+  for (const network of components) openNetwork(folder, network);
 }
 
 /** Throws `model_invalid` unless `text`, a `model_index.json`, describes a pipeline that Easel runs. */
@@ -46,6 +46,18 @@ export function checkModelIndex(model: string, text: string): void {
   }
 }
 
+/** Bytes that a model takes on disk, with the files elsewhere that belong to it. */
+export async function modelBytes(folder: string): Promise<number> {
+  const elsewhere = hasModelFiles(folder) ? new Set(Object.values(networkPlaces(folder))) : [];
+  const sizes = await Promise.all(
+    [...elsewhere].map(async (path) => {
+      const place = await stat(path).catch(() => undefined);
+      return place?.isFile() ? place.size : await folderBytes(path);
+    }),
+  );
+  return sizes.reduce((total, size) => total + size, await folderBytes(folder));
+}
+
 /** Bytes that the folder's files take, those behind links included. */
 export async function folderBytes(folder: string): Promise<number> {
   const entries = await readdir(folder, { recursive: true }).catch(() => []);
@@ -58,15 +70,23 @@ export async function folderBytes(folder: string): Promise<number> {
   return sizes.reduce((total, size) => total + size, 0);
 }
 
-const precisionNames: Readonly<Record<string, string>> = { float32: "fp32", float16: "fp16", bfloat16: "bf16" };
+const precisionNames: Readonly<Partial<Record<Encoding, string>>> = {
+  float32: "fp32",
+  float16: "fp16",
+  bfloat16: "bf16",
+  float8_e4m3: "fp8",
+  float8_e5m2: "fp8",
+};
 
-/** The number format in which the transformer is stored, such as "bf16"; undefined when it cannot be told. */
-export async function storedPrecision(folder: string): Promise<string | undefined> {
+/** The number format of most of the transformer's values, such as "bf16" or "q4_k"; undefined when it cannot be told. */
+export function storedPrecision(folder: string): string | undefined {
   try {
-    const transformer = join(folder, "transformer");
-    const file = (await readdir(transformer)).find((name) => name.endsWith(".safetensors"));
-    const [tensor] = file === undefined ? [] : readSafetensorsHeader(join(transformer, file)).values();
-    return tensor && (precisionNames[tensor.encoding] ?? tensor.encoding);
+    const bytes = new Map<Encoding, number>();
+    for (const { encoding, shape } of openNetwork(folder, "transformer").tensors()) {
+      bytes.set(encoding, (bytes.get(encoding) ?? 0) + (encodedBytes(encoding, valueCount(shape)) ?? 0));
+    }
+    const [most] = [...bytes].sort(([, a], [, b]) => b - a);
+    return most && (precisionNames[most[0]] ?? most[0]);
   } catch {
     return undefined;
   }

@@ -1,9 +1,9 @@
 /** What a network's graph asks of its weights, whether they are mapped from their files or were converted first. */
-import type { ExternalTensor } from "../onnx/graph-builder.ts";
+import type { ExternalTensor, InlineTensor } from "../onnx/graph-builder.ts";
 
 /** The weight of a linear layer, [out, in] in the checkpoint. */
 export type LinearWeight = (
-  | { format: "float"; weight: ExternalTensor }
+  | { format: "float"; weight: ExternalTensor | InlineTensor }
   /** `values` int8 [in, out], each column to be multiplied by its `scale` [out]. */
   | { format: "int8"; values: ExternalTensor; scale: ExternalTensor }
 ) & {
@@ -29,7 +29,7 @@ export interface NetworkWeights {
   has(name: string): boolean;
 
   /** A tensor of floats. Throws `ModelInvalidError` when it is missing or has another shape. */
-  get(name: string, shape: readonly number[]): ExternalTensor;
+  get(name: string, shape: readonly number[]): ExternalTensor | InlineTensor;
 
   /** The weight of a linear layer, in the format of these weights. Throws as `get` does. */
   linear(name: string, shape: LinearShape, options?: LinearOptions): LinearWeight;

@@ -148,6 +148,15 @@ describe("a single file", () => {
     expect(() => readSingleFile(join(formats, "flux.gguf"), "text_encoder_2")).toThrow(ModelInvalidError);
   });
 
+  it("of bitsandbytes is refused by its name", () => {
+    const path = written({
+      "img_in.weight": float32([1], [0]),
+      "double_blocks.0.img_attn.qkv.weight": zeros("U8", [8, 1], 1),
+      "double_blocks.0.img_attn.qkv.weight.quant_map": float32([16], Array(16).fill(0)),
+    });
+    expect(() => readSingleFile(path, "transformer")).toThrow("was quantized by bitsandbytes");
+  });
+
   it("is refused when its rows do not divide, or its scales are not one a tensor", () => {
     const marker = { "img_in.weight": float32([1], [0]) };
     const odd = written({ ...marker, "single_blocks.0.linear1.weight": zeros("BF16", [10, 2], 2) });

@@ -11,7 +11,8 @@ import { readTensor } from "./tensor-data.ts";
 import { selectRows, type TensorLocation, valueCount } from "./tensor-location.ts";
 
 /** FLUX's networks, by the folders that diffusers keeps them in. */
-export type Component = "transformer" | "vae" | "text_encoder" | "text_encoder_2";
+export const components = ["transformer", "vae", "text_encoder", "text_encoder_2"] as const;
+export type Component = (typeof components)[number];
 
 /** A way to name a network's tensors. */
 interface Naming {
@@ -21,17 +22,21 @@ interface Naming {
   keyMap?: (names: Iterable<string>) => KeyMap;
 }
 
-/** What each network is called in messages, what may stand before its tensors' names, and how these may be given. */
-const networks: Readonly<
-  Record<Component, { title: string; prefixes: readonly string[]; namings: readonly Naming[] }>
-> = {
+/** What each network is called in messages. */
+export const titles: Readonly<Record<Component, string>> = {
+  transformer: "FLUX transformer",
+  vae: "FLUX autoencoder",
+  text_encoder: "CLIP text encoder",
+  text_encoder_2: "T5 encoder",
+};
+
+/** What may stand before each network's tensors' names, and how these may be given. */
+const networks: Readonly<Record<Component, { prefixes: readonly string[]; namings: readonly Naming[] }>> = {
   transformer: {
-    title: "FLUX transformer",
     prefixes: ["", "model.diffusion_model.", "diffusion_model.", "transformer."],
     namings: [{ marker: "img_in.weight", keyMap: () => new KeyMap(fluxRules) }, { marker: "x_embedder.weight" }],
   },
   vae: {
-    title: "FLUX autoencoder",
     prefixes: ["", "vae.", "first_stage_model."],
     namings: [
       {
@@ -42,12 +47,10 @@ const networks: Readonly<
     ],
   },
   text_encoder: {
-    title: "CLIP text encoder",
     prefixes: ["", "text_encoders.clip_l.transformer.", "text_encoders.clip_l.", "text_encoder."],
     namings: [{ marker: "text_model.final_layer_norm.weight" }, { marker: "final_layer_norm.weight" }],
   },
   text_encoder_2: {
-    title: "T5 encoder",
     prefixes: ["", "text_encoders.t5xxl.transformer.", "text_encoders.t5xxl.", "text_encoder_2."],
     namings: [
       { marker: "encoder.final_layer_norm.weight" },
@@ -64,16 +67,44 @@ const networks: Readonly<
  * @throws WeightsInvalidError when the file is damaged.
  */
 export function readSingleFile(path: string, component: Component): Map<string, TensorLocation> {
-  const stored = isGguf(path) ? readGgufHeader(path).tensors : readSafetensorsHeader(path);
-  const { title, prefixes, namings } = networks[component];
+  const stored = readHeader(path);
+  const found = findNaming(stored, component);
+  if (found === undefined) {
+    const markers = networks[component].namings.map(({ marker }) => `"${marker}"`);
+    throw new ModelInvalidError(
+      `${basename(path)} holds no ${titles[component]} that Easel knows: none of its ${stored.size} tensors is named ` +
+        `${markers.join(" or ")}.`,
+    );
+  }
+  if (stored.keys().some((name) => name.endsWith(".quant_map"))) {
+    throw new ModelInvalidError(
+      `${basename(path)} was quantized by bitsandbytes (nf4 or fp4), which Easel cannot read; take an fp8 or a GGUF file instead.`,
+    );
+  }
+  return translate(withoutPrefix(stored, found.prefix), found.naming);
+}
+
+/**
+ * Which networks the file at `path` holds; none when it is something else.
+ *
+ * @throws WeightsInvalidError when the file is damaged.
+ */
+export function networksIn(path: string): Component[] {
+  const stored = readHeader(path);
+  return components.filter((component) => findNaming(stored, component) !== undefined);
+}
+
+function readHeader(path: string): Map<string, TensorLocation> {
+  return isGguf(path) ? readGgufHeader(path).tensors : readSafetensorsHeader(path);
+}
+
+function findNaming(stored: ReadonlyMap<string, TensorLocation>, component: Component) {
+  const { prefixes, namings } = networks[component];
   for (const prefix of prefixes) {
     const naming = namings.find(({ marker }) => stored.has(prefix + marker));
-    if (naming !== undefined) return translate(withoutPrefix(stored, prefix), naming);
+    if (naming !== undefined) return { prefix, naming };
   }
-  throw new ModelInvalidError(
-    `${basename(path)} holds no ${title} that Easel knows: none of its ${stored.size} tensors is named ` +
-      `${namings.map(({ marker }) => `"${marker}"`).join(" or ")}.`,
-  );
+  return undefined;
 }
 
 /** What a network's tensors end in; scales of 8-bit weights, position ids and other bookkeeping end otherwise. */

@@ -9,11 +9,12 @@ import { asMappable, type MappableTensor, type TensorLocation } from "./tensor-l
 
 export class WeightSource implements NetworkWeights {
   readonly #tensors: ReadonlyMap<string, TensorLocation>;
-  readonly #label: string;
+  /** What messages call it: a file's or a folder's name. */
+  readonly label: string;
 
   constructor(tensors: ReadonlyMap<string, TensorLocation>, label: string) {
     this.#tensors = tensors;
-    this.#label = label;
+    this.label = label;
   }
 
   /**
@@ -62,9 +63,8 @@ export class WeightSource implements NetworkWeights {
     return [...new Set([...this.#tensors.values()].map(({ file }) => file))].sort();
   }
 
-  /** Whether ONNX Runtime can map every tensor as it is. */
-  isMappable(): boolean {
-    return [...this.#tensors.values()].every((tensor) => asMappable(tensor) !== undefined);
+  tensors(): TensorLocation[] {
+    return [...this.#tensors.values()];
   }
 
   /** undefined when there is no such tensor. */
@@ -83,7 +83,7 @@ export class WeightSource implements NetworkWeights {
     if (mappable === undefined) {
       const how = tensor.ranges.length > 1 ? "in several pieces" : `as ${tensor.encoding}`;
       throw new ModelInvalidError(
-        `The tensor "${name}" in "${this.#label}" is stored ${how} and must be converted before the model can run.`,
+        `The tensor "${name}" in "${this.label}" is stored ${how} and must be converted before the model can run.`,
       );
     }
     return mappable;
@@ -100,10 +100,10 @@ export class WeightSource implements NetworkWeights {
    */
   locate(name: string, shape: readonly number[]): TensorLocation {
     const tensor = this.#tensors.get(name);
-    if (tensor === undefined) throw new ModelInvalidError(`The weights in "${this.#label}" lack the tensor "${name}".`);
+    if (tensor === undefined) throw new ModelInvalidError(`The weights in "${this.label}" lack the tensor "${name}".`);
     if (tensor.shape.length !== shape.length || tensor.shape.some((dim, i) => dim !== shape[i])) {
       throw new ModelInvalidError(
-        `The tensor "${name}" in "${this.#label}" has the shape [${tensor.shape.join(", ")}], ` +
+        `The tensor "${name}" in "${this.label}" has the shape [${tensor.shape.join(", ")}], ` +
           `but the model's config.json asks for [${shape.join(", ")}].`,
       );
     }

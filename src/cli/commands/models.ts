@@ -4,7 +4,7 @@ import { type CatalogModel, howToInstall, ModelCatalog, type MissingModel } from
 import { ModelStore, type StoredModel } from "../../engine/model-store.ts";
 import type { EaselError } from "../../errors.ts";
 import { formatBytes } from "../../weights/hub/byte-size.ts";
-import { folderBytes, storedPrecision } from "../../weights/model-folder.ts";
+import { modelBytes, storedPrecision } from "../../weights/model-folder.ts";
 
 /** A line of the list; `null` for what is not known or does not apply. */
 interface Row {
@@ -23,6 +23,7 @@ const states: Readonly<Record<CatalogModel["origin"], string>> = {
   "built-in": "built-in",
   installed: "installed",
   linked: "registered",
+  assembled: "registered",
   cached: "in the HF cache",
   folder: "folder",
 };
@@ -65,7 +66,8 @@ export async function models({ json }: { json?: true }): Promise<void> {
 }
 
 async function describeUsable({ name, origin, folder, nativeSize, license }: CatalogModel): Promise<Row> {
-  const [bytes, precision] = await Promise.all([folderBytes(folder), storedPrecision(folder)]);
+  const bytes = await modelBytes(folder);
+  const precision = storedPrecision(folder);
   const size = `${nativeSize.width}x${nativeSize.height}`;
   return { name, status: states[origin], size, bytes, precision: precision ?? null, license: license ?? null };
 }

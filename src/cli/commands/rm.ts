@@ -16,7 +16,8 @@ export async function rm(name: string): Promise<void> {
       `${name} lies in the Hugging Face cache, which other programs use too; remove it there: ${model.folder}`,
     );
   }
-  const { freedBytes, keptFolder } = await new ModelStore(home).remove(name);
-  const outcome = keptFolder === undefined ? `${formatBytes(freedBytes)} freed` : `${keptFolder} stays as it is`;
+  const { freedBytes, kept } = await new ModelStore(home).remove(name);
+  const stays = kept.length === 1 ? "stays as it is" : "stay as they are";
+  const outcome = kept.length === 0 ? `${formatBytes(freedBytes)} freed` : `${kept.join(", ")} ${stays}`;
   process.stdout.write(`${name} removed; ${outcome}.\n`);
 }

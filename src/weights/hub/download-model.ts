@@ -135,8 +135,8 @@ export async function removeFolder(folder: string): Promise<void> {
   await replaceFolder(folder, undefined);
 }
 
-/** Puts `replacement`, or nothing, in the place of `folder`; at no time is there half a model under its name. */
-async function replaceFolder(folder: string, replacement: string | undefined): Promise<void> {
+/** Puts `replacement`, or nothing, in the place of `folder`; at no time is there half a model under its name. Throws `io_failed`. */
+export async function replaceFolder(folder: string, replacement: string | undefined): Promise<void> {
   const doomed = join(dirname(folder), `.removing-${basename(folder)}`);
   try {
     await rm(doomed, { recursive: true, force: true });

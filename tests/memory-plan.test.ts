@@ -1,0 +1,95 @@
+/** Whether a model fits, told before anything is loaded. */
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { planMemory, requireMemory } from "../src/pipelines/memory-plan.ts";
+import { networkGraphs } from "../src/pipelines/network-graphs.ts";
+import { openNetwork } from "../src/weights/model-files.ts";
+import { WeightCounter } from "../src/weights/weight-count.ts";
+import type { EaselError } from "../src/errors.ts";
+import { tinyModelFolder } from "./support/easel-server.ts";
+import { writeHollowModel } from "./support/full-size.ts";
+import { runCli } from "./support/run-cli.ts";
+
+const gigabyte = 1e9;
+
+let root: string;
+let flux: string;
+beforeAll(() => {
+  root = mkdtempSync(join(tmpdir(), "easel-plan-"));
+  flux = join(root, "FLUX.1-dev");
+  writeHollowModel(flux, tinyModelFolder);
+});
+afterAll(() => rmSync(root, { recursive: true }));
+
+const memory = (available: number, total = available) => ({
+  availableBytes: available * gigabyte,
+  totalBytes: total * gigabyte,
+});
+const refusal = (precision: "fp32" | "int8", ...figures: Parameters<typeof memory>): EaselError | undefined => {
+  try {
+    requireMemory(flux, precision, memory(...figures));
+    return undefined;
+  } catch (error) {
+    return error as EaselError;
+  }
+};
+
+describe("a model's memory", () => {
+  // As diffusers and transformers count the published models' parameters.
+  test.each([
+    ["transformer", 11_901_408_320],
+    ["text_encoder_2", 4_762_310_656],
+    ["text_encoder", 123_060_480],
+    ["vae", 83_819_683],
+  ] as const)("counts every weight of FLUX.1-dev's %s", (component, parameters) => {
+    const counter = new WeightCounter(openNetwork(flux, component));
+    for (const graph of networkGraphs(flux, component)) graph(counter);
+    const { linearValues, floatValues, halfValues } = counter.count;
+    expect([linearValues + floatValues, halfValues]).toEqual([parameters, parameters]);
+  });
+
+  test("is that of its largest network, a byte a value in int8", () => {
+    const { networks, neededBytes } = planMemory(flux, "int8");
+    expect(networks.transformer / 11_901_408_320).toBeCloseTo(1, 1);
+    expect(networks.text_encoder_2 / 4_762_310_656).toBeCloseTo(1.08, 2); // the table of words stays in float
+    expect(neededBytes).toBeGreaterThan(networks.transformer);
+    expect(neededBytes).toBeLessThan(networks.transformer * 1.1);
+  });
+
+  test("in fp32 is two copies of 16-bit weights while they are loaded, and one of others", () => {
+    expect(planMemory(flux, "fp32").networks.transformer).toBe(8 * 11_901_408_320);
+    const { networks } = planMemory(tinyModelFolder, "fp32");
+    const counter = new WeightCounter(openNetwork(tinyModelFolder, "text_encoder_2"));
+    for (const graph of networkGraphs(tinyModelFolder, "text_encoder_2")) graph(counter);
+    expect(counter.count.halfValues).toBe(0);
+    expect(networks.text_encoder_2).toBe(4 * (counter.count.linearValues + counter.count.floatValues));
+  });
+});
+
+describe("a model that cannot fit", () => {
+  test("is refused with what it needs, what there is, and what would fit", () => {
+    const error = refusal("fp32", 20, 24);
+    expect(error?.code).toBe("insufficient_memory");
+    expect(error?.message).toMatch(
+      /^This model needs about 100 GB of memory in fp32, and 20\.0 GB of 24\.0 GB are available; choose int8, which needs 13\.0 GB\.$/,
+    );
+    expect(refusal("int8", 8, 24)?.message).toMatch(
+      / in int8, and 8\.0 GB of 24\.0 GB are available; end other programs\.$/,
+    );
+    expect(refusal("fp32", 8)?.message).toMatch(/; it takes a machine with more \(int8 needs 13\.0 GB\)\.$/);
+    expect(refusal("int8", 8)?.message).toMatch(/; it takes a machine with more\.$/);
+    expect(refusal("int8", 16)).toBeUndefined();
+  });
+
+  test("is refused before it is converted or loaded, in one sentence", async () => {
+    const args = ["generate", "a cat", "--model", flux, "--precision", "fp32", "--device", "cpu"];
+    const { code, stderr } = await runCli(args, { cwd: root });
+    expect(code).toBe(1);
+    expect(stderr).toMatch(
+      /^Loading FLUX\.1-dev\neasel: This model needs about 100 GB of memory in fp32, and .* are available; [^\n]*\n$/,
+    );
+    expect(existsSync(join(root, "home", "cache"))).toBe(false);
+  });
+});
