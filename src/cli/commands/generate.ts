@@ -5,7 +5,6 @@ import { type Config, loadConfig } from "../../config.ts";
 import { Engine, type GenerationOutput } from "../../engine/engine.ts";
 import { invalidRequest, requestFields } from "../../engine/generation-request.ts";
 import { CancelledError } from "../../errors.ts";
-import { upscaleMethod } from "../../images/upscale.ts";
 import { exitCodes } from "../exit-codes.ts";
 import { readImageFlags } from "../image-flags.ts";
 import { Interruption } from "../interruption.ts";
@@ -141,7 +140,7 @@ function report(
   paths: string[],
   { json, seconds }: { json: true | undefined; seconds: number },
 ): void {
-  const images = output.images.map(({ seed, width, height, drawnWidth, drawnHeight, upscaledFrom }, index) => {
+  const images = output.images.map(({ seed, width, height, drawnWidth, drawnHeight, upscaledFrom, upscaleMethod }, index) => {
     const asked = upscaledFrom ?? { width, height };
     return {
       file: paths[index],

@@ -1,4 +1,5 @@
 /** `easel pull`: brings a model's weights, or registers those that are already here. */
+import { statSync } from "node:fs";
 import http from "node:http";
 import { type Config, loadConfig } from "../../config.ts";
 import { builtInModel } from "../../engine/model-catalog.ts";
@@ -13,6 +14,7 @@ import { readHubToken } from "../../weights/hub/hub-token.ts";
 import { folderBytes } from "../../weights/model-folder.ts";
 import { DownloadProgress, formatDuration } from "../download-progress.ts";
 import { exitCodes } from "../exit-codes.ts";
+import { installUpscaler, isFile } from "../upscaler-files.ts";
 import { Interruption } from "../interruption.ts";
 import { parsePullTarget, type PullTarget, proposedName } from "../pull-target.ts";
 
@@ -34,6 +36,16 @@ export async function pull(text: string, { revision, precision, json }: PullFlag
   const startedMs = performance.now();
   requirePrecision(precision);
   const config = loadConfig(process.env);
+  if (isFile(text)) {
+    const { name, file } = await installUpscaler(text, config.home);
+    const sizeBytes = statSync(file).size;
+    process.stdout.write(
+      json
+        ? `${JSON.stringify({ name, outcome: "installed", file, bytes: sizeBytes })}\n`
+        : `${name} is installed (${formatBytes(sizeBytes)}); enlarge with: easel upscale cat.png --model ${name}\n`,
+    );
+    return exitCodes.success;
+  }
   const target = parsePullTarget(text, config.hubEndpoint);
   const store = new ModelStore(config.home);
   const name = await chooseName(target, store);
