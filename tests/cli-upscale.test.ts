@@ -30,9 +30,8 @@ describe("easel upscale", () => {
   });
 
   test("takes a file of weights, and tells the result as JSON", async () => {
-    const { stdout, code } = await cli(
-      ...["upscale", "sea.jpg", "--scale", "4", "--model", "tiny.safetensors", "--out", "large.webp", "--json"],
-    );
+    const args = ["sea.jpg", "--scale", "4", "--model", "tiny.safetensors", "--out", "large.webp", "--json"];
+    const { stdout, code } = await cli("upscale", ...args);
     expect(code).toBe(0);
     expect(JSON.parse(stdout)).toMatchObject({
       file: "large.webp",
@@ -70,7 +69,10 @@ describe("easel upscale", () => {
 
   test("refuses pickles with the way to convert them, and installs none", async () => {
     writeFileSync(file("RealESRGAN_x4plus.pth"), "PK");
-    for (const args of [["pull", "RealESRGAN_x4plus.pth"], ["upscale", "sea.jpg", "--model", "RealESRGAN_x4plus.pth"]]) {
+    for (const args of [
+      ["pull", "RealESRGAN_x4plus.pth"],
+      ["upscale", "sea.jpg", "--model", "RealESRGAN_x4plus.pth"],
+    ]) {
       const { code, stderr } = await cli(...args);
       expect([code, stderr]).toEqual([1, expect.stringContaining("RealESRGAN_x4plus.pth is a pickle")]);
     }

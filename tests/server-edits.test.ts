@@ -201,7 +201,13 @@ describe("upscaling", () => {
   });
 
   test.each([
-    ["an upscaler that is not there", { model: "../x4" }, 404, "model", /There is no upscaler "\.\.\/x4"; available: easel-upscale, lanczos3/],
+    [
+      "an upscaler that is not there",
+      { model: "../x4" },
+      404,
+      "model",
+      /There is no upscaler "\.\.\/x4"; available: easel-upscale, lanczos3/,
+    ],
     ["a drawing model", { model: tinyModel }, 404, "model", /There is no upscaler/],
     ["a scale of 3", { scale: "3" }, 400, "scale", /must be 2 or 4/],
   ])("refuses %s", async (_, fields, status, param, message) => {

@@ -36,6 +36,17 @@ async function enlarged(file: string, image: RgbImage, scale: 2 | 4, maxTileSide
   return large;
 }
 
+function write(name: string, build: (g: GraphBuilder) => void): string {
+  const g = new GraphBuilder("test");
+  build(g);
+  const file = join(folder, `${name}.onnx`);
+  writeFileSync(file, g.build().model);
+  return file;
+}
+/** Of a picture's planes. */
+const sides = [1, 3, "height", "width"];
+const repeating = (g: GraphBuilder, x: Value) => g.output("large", g.upsampleNearest(x, 2));
+
 describe("a picture in tiles", () => {
   // The compact networks look no farther than a tile's surroundings, so all that may differ is how sums are rounded.
   test.each([
@@ -113,16 +124,6 @@ describe("transparency", () => {
 });
 
 describe("an ONNX file", () => {
-  function write(name: string, build: (g: GraphBuilder) => void): string {
-    const g = new GraphBuilder("test");
-    build(g);
-    const file = join(folder, `${name}.onnx`);
-    writeFileSync(file, g.build().model);
-    return file;
-  }
-  const sides = [1, 3, "height", "width"];
-  const repeating = (g: GraphBuilder, x: Value) => g.output("large", g.upsampleNearest(x, 2));
-
   test("of any network enlarges, whatever its input and output are called", async () => {
     const file = write("repeat", (g) => repeating(g, g.input("small", "float32", sides)));
     const image = picture(37, 21);
@@ -144,7 +145,9 @@ describe("an ONNX file", () => {
   });
 
   test("of two inputs, of one that enlarges nothing, and of none at all, is refused", async () => {
-    const two = write("two", (g) => repeating(g, g.add(g.input("a", "float32", sides), g.input("b", "float32", sides))));
+    const two = write("two", (g) =>
+      repeating(g, g.add(g.input("a", "float32", sides), g.input("b", "float32", sides))),
+    );
     await expect(UpscalePipeline.load({ file: two })).rejects.toThrow(/it takes 2 inputs, not one picture/);
     const same = write("same", (g) => g.output("large", g.relu(g.input("small", "float32", sides))));
     await expect(UpscalePipeline.load({ file: same })).rejects.toThrow(/it makes \[1, 3, 64, 64\] of \[1, 3, 64, 64\]/);

@@ -175,7 +175,10 @@ Examples:
   program
     .command("pull")
     .description("Download a model's weights, or register a folder that has them.")
-    .argument("<model>", "FLUX.1-dev, FLUX.1-schnell, owner/repo of the Hugging Face Hub, a folder, or an upscaler's file")
+    .argument(
+      "<model>",
+      "FLUX.1-dev, FLUX.1-schnell, owner/repo of the Hugging Face Hub, a folder, or an upscaler's file",
+    )
     .option("--revision <name>", "branch, tag or commit (default: main)")
     .option("--precision <name>", "number format to convert to (for now only fp32: files stay as published)")
     .option("--json", "print the result as one JSON object")

@@ -2,7 +2,13 @@
 import { randomUUID } from "node:crypto";
 import { copyFileSync, mkdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
-import { builtInUpscaler, interpolation, UpscalerCatalog, upscalerName, upscalersFolder } from "../engine/upscaler-catalog.ts";
+import {
+  builtInUpscaler,
+  interpolation,
+  UpscalerCatalog,
+  upscalerName,
+  upscalersFolder,
+} from "../engine/upscaler-catalog.ts";
 import { EaselError, InvalidRequestError, ModelNotFoundError } from "../errors.ts";
 import { UpscalePipeline } from "../pipelines/upscale-pipeline.ts";
 

@@ -200,16 +200,16 @@ export class Engine {
 
     const onProgress = (progress: Progress) => events.push({ type: "progress", ...progress });
     const onPreview = (preview: EncodedPreview) => events.push({ type: "preview", ...preview });
+    const attempt = async () => {
+      events.push({ type: "started" });
+      return await work({ signal: abort, onProgress, onPreview });
+    };
     const queued: QueuedWork = {
       ...turn,
       cost,
       signal: abort,
       onWaiting: (ahead) => events.push({ type: "queued", ahead }),
       run: async () => {
-        const attempt = async () => {
-          events.push({ type: "started" });
-          return await work({ signal: abort, onProgress, onPreview });
-        };
         try {
           resolve(await twiceIfItCrashes(attempt));
         } catch (error) {

@@ -51,7 +51,18 @@ export async function planJob(
 ): Promise<GenerationJob> {
   const notices: string[] = [];
   const fitted = { ...request, ...(await fitCondition(request, model, limits, notices)) };
-  const { model: _, size, numImages = 1, quality, upscale, upscaler, previews = 0, output = {}, loras, ...rest } = fitted;
+  const {
+    model: _,
+    size,
+    numImages = 1,
+    quality,
+    upscale,
+    upscaler,
+    previews = 0,
+    output = {},
+    loras,
+    ...rest
+  } = fitted;
   const { width, height } = size;
   if (upscale !== undefined && Math.max(width, height) * upscale > limits.maxUpscaledSide) {
     throw new InvalidRequestError(

@@ -95,7 +95,8 @@ async function decodePixels(
     .timeout({ seconds: timeoutSeconds })
     .autoOrient()
     .toColourspace("srgb");
-  const colour = hasAlpha && transparency === "on white" ? upright.clone().flatten({ background: "white" }) : upright.clone();
+  const colour =
+    hasAlpha && transparency === "on white" ? upright.clone().flatten({ background: "white" }) : upright.clone();
   const image = await rawPixels(colour.removeAlpha());
   if (!hasAlpha) return { image, alpha: undefined };
   const alpha = await rawPixels(upright.clone().extractChannel("alpha").toColourspace("b-w"));

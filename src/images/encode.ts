@@ -20,7 +20,9 @@ export async function encodeImage(
 ): Promise<Uint8Array> {
   const { width, height } = image;
   const opaque = sharp(image.pixels, { raw: { width, height, channels: 3 } });
-  const picture = alpha ? opaque.joinChannel(Buffer.from(alpha.pixels), { raw: { width, height, channels: 1 } }) : opaque;
+  const picture = alpha
+    ? opaque.joinChannel(Buffer.from(alpha.pixels), { raw: { width, height, channels: 1 } })
+    : opaque;
   const file = await withFormat(picture, format, quality).toBuffer();
   return metadata === undefined ? file : embedMetadata(file, format, metadata);
 }

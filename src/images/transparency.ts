@@ -12,7 +12,8 @@ const spread = 6;
 export async function fillTransparent(image: RgbImage, alpha: GrayImage): Promise<RgbImage> {
   const { width, height, pixels } = image;
   const weighted = new Uint8Array(pixels.length);
-  for (let i = 0; i < pixels.length; i++) weighted[i] = Math.round((pixels[i]! * alpha.pixels[Math.floor(i / 3)]!) / 255);
+  for (let i = 0; i < pixels.length; i++)
+    weighted[i] = Math.round((pixels[i]! * alpha.pixels[Math.floor(i / 3)]!) / 255);
   const nearby = await blur(weighted, { width, height, channels: 3 });
   const share = await blur(alpha.pixels, { width, height, channels: 1 });
 
@@ -20,7 +21,8 @@ export async function fillTransparent(image: RgbImage, alpha: GrayImage): Promis
   for (let i = 0; i < pixels.length; i++) {
     const at = Math.floor(i / 3);
     const opacity = alpha.pixels[at]! / 255;
-    const fill = share[at]! === 0 ? 255 : Math.min(255, (nearby[i]! * 255) / share[at]!);
+    const near = share[at]!;
+    const fill = near === 0 ? 255 : Math.min(255, (nearby[i]! * 255) / near);
     filled[i] = Math.round(pixels[i]! * opacity + fill * (1 - opacity));
   }
   return { width, height, pixels: filled };

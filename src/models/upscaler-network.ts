@@ -41,7 +41,8 @@ export function readUpscalerNetwork(file: string): UpscalerNetwork {
   for (const prefix of prefixes) {
     const network = rrdbNet(weights, prefix) ?? srvggNet(weights, prefix);
     if (network === undefined) continue;
-    if (!weights.isMappable()) refuse("keeps its weights in a form that Easel cannot enlarge with; convert it to float16");
+    if (!weights.isMappable())
+      refuse("keeps its weights in a form that Easel cannot enlarge with; convert it to float16");
     if (network.factor < 2) refuse("restores pictures at their own size and enlarges nothing");
     return network;
   }

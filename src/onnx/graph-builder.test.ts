@@ -37,8 +37,13 @@ describe("the graph builder", () => {
   it("bends what is negative, by one slope or by each channel's own", async () => {
     const leaky = await run([1, 1, 1, 2], (g, x) => g.leakyRelu(x, 0.1), [3, -2]);
     expect(leaky.data).toEqual([3, -0.2]);
-    const learnt = (g: GraphBuilder, x: Value) => g.prelu(x, g.constant(new Float32Array([0.5, 2]), [2]));
-    expect((await run([1, 2, 1, 2], learnt, [3, -2, 3, -2])).data).toEqual([3, -1, 3, -4]);
+    const slopes = [0.5, 2];
+    const learnt = await run(
+      [1, 2, 1, 2],
+      (g, x) => g.prelu(x, g.constant(Float32Array.from(slopes), [2])),
+      [3, -2, 3, -2],
+    );
+    expect(learnt.data).toEqual([3, -1, 3, -4]);
   });
 
   it("moves pixels into channels and back in torch's order", async () => {

@@ -271,7 +271,10 @@ export class GraphBuilder {
   pixelShuffle(x: Value, r: number): Value {
     const [batch, , height, width] = x.dims;
     const dims = [batch!, this.#staticDim(x, 1) / r ** 2, scaledDim(height!, r), scaledDim(width!, r)];
-    return this.#node("DepthToSpace", [x], x.dtype, dims, { blocksize: int(r), mode: { kind: "string", value: "CRD" } });
+    return this.#node("DepthToSpace", [x], x.dtype, dims, {
+      blocksize: int(r),
+      mode: { kind: "string", value: "CRD" },
+    });
   }
 
   /** The reverse, as torch.nn.PixelUnshuffle: x [B, C, H, W], H and W multiples of r → [B, C · r², H / r, W / r] */

@@ -103,7 +103,7 @@ export class UpscalePipeline {
       current = enlarged;
     }
     const [largeImage, largeAlpha] = current;
-    return { image: largeImage!, alpha: largeAlpha && asGray(largeAlpha) };
+    return { image: largeImage!, alpha: alpha && withinNeighbours(asGray(largeAlpha!), alpha) };
   }
 
   async dispose(): Promise<void> {
@@ -178,7 +178,9 @@ async function probe(session: Session, name: string, maxTileSide: number | undef
   const [, channels, ...sides] = input.dims;
   if (sides.length !== 2 || channels !== 3 || sides.some((side) => typeof side === "number" && side > 0)) {
     const shape = input.dims.map(String).join(", ");
-    return await refuse(`its input has the shape [${shape}]; export it as [1, 3, height, width] with both sides dynamic`);
+    return await refuse(
+      `its input has the shape [${shape}]; export it as [1, 3, height, width] with both sides dynamic`,
+    );
   }
   const { context, tileSide, probeSide } = unknownNetwork;
   const grey = new Float32Array(3 * probeSide ** 2).fill(0.5);
@@ -257,6 +259,33 @@ function asGray({ width, height, pixels }: RgbImage): GrayImage {
     gray[i] = Math.round((pixels[3 * i]! + pixels[3 * i + 1]! + pixels[3 * i + 2]!) / 3);
   }
   return { width, height, pixels: gray };
+}
+
+/**
+ * `large` with no value beyond those of the nine nearest pixels of `small`: a network is off by a level here and there, and what
+ * was all transparent or all opaque must stay so.
+ */
+function withinNeighbours(large: GrayImage, small: GrayImage): GrayImage {
+  const factor = large.width / small.width;
+  const [least, most] = [Math.min, Math.max].map((choose) => overNeighbours(small, choose));
+  const pixels = large.pixels.map((value, i) => {
+    const [x, y] = [i % large.width, Math.floor(i / large.width)];
+    const at = Math.floor(y / factor) * small.width + Math.floor(x / factor);
+    return Math.min(most![at]!, Math.max(least![at]!, value));
+  });
+  return { ...large, pixels };
+}
+
+/** The least or the most of each pixel and its eight neighbours. */
+function overNeighbours({ width, height, pixels }: GrayImage, choose: (a: number, b: number) => number): Uint8Array {
+  const along = (values: Uint8Array, step: number, position: (i: number) => number, length: number) =>
+    values.map((value, i) => {
+      const before = position(i) > 0 ? values[i - step]! : value;
+      const after = position(i) < length - 1 ? values[i + step]! : value;
+      return choose(value, choose(before, after));
+    });
+  const rows = along(pixels, 1, (i) => i % width, width);
+  return along(rows, width, (i) => Math.floor(i / width), height);
 }
 
 /** Lets messages in (a network's run blocks the event loop), then stops if one of them was a cancellation. */

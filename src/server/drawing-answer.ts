@@ -77,7 +77,9 @@ function describe(image: EncodedImage, model: string): Omit<ImageObject, "b64_js
     size: `${image.width}x${image.height}`,
     model,
     ...(isResized ? { drawn_size: `${image.drawnWidth}x${image.drawnHeight}` } : {}),
-    ...(image.upscaledFrom ? { upscaled_from: `${asked.width}x${asked.height}`, upscale_method: image.upscaleMethod } : {}),
+    ...(image.upscaledFrom
+      ? { upscaled_from: `${asked.width}x${asked.height}`, upscale_method: image.upscaleMethod }
+      : {}),
   };
 }
 

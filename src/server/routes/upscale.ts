@@ -59,7 +59,12 @@ export const upscaleRoutes: FastifyPluginAsyncZod<UpscaleRoutesOptions> = async 
     return {
       created: Math.floor(Date.now() / 1000),
       data: [
-        { ...(await deliver(enlarged)), size, upscaled_from: `${image.width}x${image.height}`, upscale_method: upscaler },
+        {
+          ...(await deliver(enlarged)),
+          size,
+          upscaled_from: `${image.width}x${image.height}`,
+          upscale_method: upscaler,
+        },
       ],
       size,
       quality: "auto",
