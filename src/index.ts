@@ -12,6 +12,7 @@ export type { EngineOptions, Generation, GenerationEvent, GenerationOutput } fro
 export type { GenerationRequest } from "./engine/generation-request.ts";
 export { LoraCatalog } from "./engine/lora-catalog.ts";
 export type { LoraChoice } from "./engine/lora-catalog.ts";
+export { UpscalerCatalog } from "./engine/upscaler-catalog.ts";
 export { ModelCatalog } from "./engine/model-catalog.ts";
 export type { CatalogModel, ModelCatalogOptions } from "./engine/model-catalog.ts";
 export { EaselError, errorCodes } from "./errors.ts";

@@ -46,7 +46,7 @@ describe("easel generate", () => {
   test("--upscale enlarges the picture and says how", async () => {
     const { stdout } = await draw("a cat", ...small, "--upscale", "2", "--out", "large.png", "--json");
     expect(JSON.parse(stdout)).toMatchObject({
-      images: [{ size: "64x64", upscaled_from: "32x32", upscale_method: "lanczos3" }],
+      images: [{ size: "64x64", upscaled_from: "32x32", upscale_method: "easel-upscale" }],
     });
     expect(await sharp(file("large.png")).metadata()).toMatchObject({ width: 64, height: 64 });
   });

@@ -148,7 +148,7 @@ describe("upscaling", () => {
     ["4", "256x192"],
   ])("by %s gives %s and names its method", async (scale, size) => {
     const { data } = await upscale({ scale });
-    expect(data).toMatchObject([{ size, upscaled_from: "64x48", upscale_method: "lanczos3" }]);
+    expect(data).toMatchObject([{ size, upscaled_from: "64x48", upscale_method: "easel-upscale" }]);
     const { width, height } = await sharp(Buffer.from(data[0]!.b64_json, "base64")).metadata();
     expect(`${width}x${height}`).toBe(size);
   });
@@ -168,8 +168,52 @@ describe("upscaling", () => {
     });
     expect(await response.json()).toMatchObject({
       size: "128x128",
-      data: [{ size: "128x128", upscaled_from: "32x32", upscale_method: "lanczos3" }],
+      data: [{ size: "128x128", upscaled_from: "32x32", upscale_method: "easel-upscale" }],
     });
+  });
+
+  test("is done by the upscaler that is named, and the answer says which", async () => {
+    const [network, filter] = [await upscale({}), await upscale({ model: "lanczos3" })];
+    expect(filter.data[0]!.upscale_method).toBe("lanczos3");
+    expect(await pixelsOf(filter.data[0]!.b64_json)).not.toEqual(await pixelsOf(network.data[0]!.b64_json));
+    expect((await pixelsOf(filter.data[0]!.b64_json)).length).toBe(128 * 96 * 3);
+  });
+
+  test("keeps transparency in PNG and WebP, and lays it on white in JPEG and says so", async () => {
+    for (const format of ["png", "webp"]) {
+      const { data, background, notices } = await upscale({ image: mask, output_format: format });
+      const picture = sharp(Buffer.from(data[0]!.b64_json, "base64"));
+      const { data: pixels, info } = await picture.raw().toBuffer({ resolveWithObject: true });
+      expect(info).toMatchObject({ width: 128, height: 96, channels: 4 });
+      expect([pixels[3], pixels[4 * 127 + 3], background, notices]).toEqual([0, 255, "transparent", undefined]);
+    }
+    const { data, background, notices } = await upscale({ image: mask, output_format: "jpeg" });
+    const pixels = await pixelsOf(data[0]!.b64_json);
+    expect([pixels[0]! > 250, background]).toEqual([true, "opaque"]);
+    expect(notices).toEqual(["JPEG knows no transparency: the picture's transparent parts were laid on white."]);
+  });
+
+  test("turns a picture upright and tells what of the file was lost", async () => {
+    const sideways = await noise(30, 20).toColourspace("rgb16").png().withMetadata({ orientation: 6 }).toBuffer();
+    const { data, notices } = await upscale({ image: sideways });
+    expect(data[0]).toMatchObject({ size: "40x60", upscaled_from: "20x30" });
+    expect(notices).toEqual(["The picture's 16 bits a channel were reduced to 8."]);
+  });
+
+  test.each([
+    [
+      "an upscaler that is not there",
+      { model: "../x4" },
+      404,
+      "model",
+      /There is no upscaler "\.\.\/x4"; available: easel-upscale, lanczos3/,
+    ],
+    ["a drawing model", { model: tinyModel }, 404, "model", /There is no upscaler/],
+    ["a scale of 3", { scale: "3" }, 400, "scale", /must be 2 or 4/],
+  ])("refuses %s", async (_, fields, status, param, message) => {
+    const response = await post("/v1/images/upscale", form({ image: photo, ...(fields as Record<string, Field>) }));
+    expect(response.status).toBe(status);
+    expect(await response.json()).toMatchObject({ error: { param, message: expect.stringMatching(message) } });
   });
 });
 

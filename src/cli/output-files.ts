@@ -13,12 +13,21 @@ export interface OutputPlan {
   format: ImageFormat;
 }
 
+/** How pictures are called for which `--out` names no file. */
+export interface UnnamedFiles {
+  stem: (seed: number) => string;
+  format: ImageFormat;
+}
+
+const drawings: UnnamedFiles = { stem: (seed) => `easel-${seed}`, format: "png" };
+
 export interface OutputFile {
   path: string;
   data: Uint8Array;
 }
 
-const formats: Readonly<Record<string, ImageFormat>> = {
+/** By extension, in lower case. */
+export const formatsByExtension: Readonly<Record<string, ImageFormat>> = {
   ".png": "png",
   ".jpg": "jpeg",
   ".jpeg": "jpeg",
@@ -26,19 +35,23 @@ const formats: Readonly<Record<string, ImageFormat>> = {
 };
 
 /**
- * What `--out` means: an existing folder, or a name that ends with a slash or has no extension, is a folder, for PNG files;
- * anything else is a file of the format that its extension names, numbered when there are several. Throws
+ * What `--out` means: an existing folder, or a name that ends with a slash or has no extension, is a folder, for files named
+ * as `unnamed` says; anything else is a file of the format that its extension names, numbered when there are several. Throws
  * `invalid_request` for what can never be written.
  */
-export function planOutput(out: string | undefined, count: number): OutputPlan {
-  if (out === undefined) return { format: "png", pathOf: (_, seed) => freePath(`easel-${seed}`) };
+export function planOutput(
+  out: string | undefined,
+  count: number,
+  { stem, format: unnamed }: UnnamedFiles = drawings,
+): OutputPlan {
+  if (out === undefined) return { format: unnamed, pathOf: (_, seed) => freePath(stem(seed), unnamed) };
   const kind = statSync(out, { throwIfNoEntry: false });
   if (kind?.isDirectory() || (!kind && (/[/\\]$/.test(out) || extname(out) === ""))) {
-    return { format: "png", pathOf: (_, seed) => freePath(join(out, `easel-${seed}`)) };
+    return { format: unnamed, pathOf: (_, seed) => freePath(join(out, stem(seed)), unnamed) };
   }
 
   const extension = extname(out);
-  const format = formats[extension.toLowerCase()];
+  const format = formatsByExtension[extension.toLowerCase()];
   if (format === undefined) {
     throw usageError(`--out must be a folder or a name that ends in .png, .jpg or .webp, not ${out}.`);
   }
@@ -75,9 +88,10 @@ export function writeFiles(files: readonly OutputFile[]): void {
 }
 
 /** The first of `stem.png`, `stem-2.png`, … that does not exist yet. */
-function freePath(stem: string): string {
-  let path = `${stem}.png`;
-  for (let number = 2; existsSync(path); number++) path = `${stem}-${number}.png`;
+function freePath(stem: string, format: ImageFormat): string {
+  const extension = format === "jpeg" ? "jpg" : format;
+  let path = `${stem}.${extension}`;
+  for (let number = 2; existsSync(path); number++) path = `${stem}-${number}.${extension}`;
   return path;
 }
 

@@ -113,6 +113,34 @@ Exit codes: 0 identical, 1 different or failed, 2 wrong usage, 130 interrupted w
       setExitCode(await replay(file, flags));
     });
 
+  program
+    .command("upscale")
+    .description("Enlarge a picture two or four times.")
+    .argument("<file>", "a PNG, JPEG or WebP file")
+    .option("--scale <factor>", "how many times as long each side becomes: 2 or 4 (default: 2)")
+    .option("--model <name or file>", "an upscaler: easel-upscale, lanczos3, one of $EASEL_HOME/upscalers, or a file")
+    .option("--compression <percent>", "of JPEG and WebP: 0 smallest file, 100 best picture (default: 100)")
+    .option("--out <file or folder>", "where to save (default: FILE-x2.png here)")
+    .option("--json", "print the result as one JSON object")
+    .option("--device <name>", "where to compute: auto, cpu, webgpu, cuda, coreml, dml (default: auto)")
+    .option("--threads <count>", "CPU threads (default: all cores)")
+    .addHelpText(
+      "after",
+      `
+The upscaler that comes with Easel is quick. Networks of Real-ESRGAN take a hundred times as long: give a .safetensors or
+.onnx file, or install it with easel pull FILE. docs/upscaling.md compares them.
+
+Examples:
+  $ easel upscale cat.png --scale 4 --out large-cat.png
+  $ easel upscale photo.jpg --model ./RealESRGAN_x4plus.safetensors --scale 4
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted with Ctrl-C.`,
+    )
+    .action(async (file: string, flags: object) => {
+      const { upscale } = await import("./commands/upscale.ts");
+      setExitCode(await upscale(file, flags));
+    });
+
   withEngineOptions(program.command("serve"))
     .description("Serve the OpenAI-compatible HTTP API.")
     .option("--host <address>", "address to listen on (default: 127.0.0.1)")
@@ -147,7 +175,10 @@ Examples:
   program
     .command("pull")
     .description("Download a model's weights, or register a folder or files that have them.")
-    .argument("<model>", "FLUX.1-dev, FLUX.1-schnell, owner/repo of the Hugging Face Hub, a folder, or a single file")
+    .argument(
+      "<model>",
+      "FLUX.1-dev, FLUX.1-schnell, owner/repo of the Hugging Face Hub, a folder, a single file, or an upscaler's file",
+    )
     .option("--name <name>", "what to call a folder's or a file's model (default: its own name)")
     .option("--vae <file>", "the autoencoder for a single file, where it is not found by itself")
     .option("--clip <file>", "the CLIP text encoder for a single file")
@@ -176,6 +207,7 @@ Examples:
   $ easel pull ./FLUX.1-dev
   $ easel pull ComfyUI/models/unet/flux1-dev-Q4_K_S.gguf --name dev-q4
   $ easel pull flux1-dev.safetensors --vae ae.safetensors --clip clip_l.safetensors --t5 t5xxl_fp16.safetensors
+  $ easel pull ./RealESRGAN_x4plus.safetensors
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted with Ctrl-C.`,
     )

@@ -1,14 +1,22 @@
-/** A generation's progress on stderr: a bar on a terminal, a few plain lines elsewhere. */
+/** The progress of work on stderr: a bar on a terminal, a few plain lines elsewhere. */
 import type { GenerationEvent } from "../engine/engine.ts";
 
 const barWidth = 24;
 /** Without a terminal, one line for each such part of a picture. */
 const partsPerImage = 4;
 
+export interface ProgressOptions {
+  model: string;
+  numImages: number;
+  /** What is done, and what its parts are called. Default: drawing, in steps. */
+  words?: { doing: string; step: string } | undefined;
+  stream?: NodeJS.WriteStream;
+}
+
 /** Shows `events` until they end. */
 export async function showProgress(
   events: AsyncIterable<GenerationEvent>,
-  { model, numImages, stream = process.stderr }: { model: string; numImages: number; stream?: NodeJS.WriteStream },
+  { model, numImages, words = { doing: "Drawing", step: "step" }, stream = process.stderr }: ProgressOptions,
 ): Promise<void> {
   const clear = "\r\x1b[K";
   for await (const event of events) {
@@ -16,13 +24,13 @@ export async function showProgress(
       stream.write(stream.isTTY ? `Loading ${model}...` : `Loading ${model}\n`);
     } else if (event.type === "progress") {
       const { imageIndex, step, steps } = event;
-      const image = numImages > 1 ? `Image ${imageIndex + 1} of ${numImages}` : "Drawing";
+      const image = numImages > 1 ? `Image ${imageIndex + 1} of ${numImages}` : words.doing;
       if (stream.isTTY) {
         const filled = Math.round((barWidth * step) / steps);
         const bar = "█".repeat(filled) + "░".repeat(barWidth - filled);
-        stream.write(`${clear}${image} ${bar} step ${step} of ${steps}`);
+        stream.write(`${clear}${image} ${bar} ${words.step} ${step} of ${steps}`);
       } else if (crossesPart(step, steps)) {
-        stream.write(`${image}: step ${step} of ${steps}\n`);
+        stream.write(`${image}: ${words.step} ${step} of ${steps}\n`);
       }
     }
   }

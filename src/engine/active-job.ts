@@ -2,8 +2,9 @@
 import { CancelledError, serializeError } from "../errors.ts";
 import type { Progress } from "../pipelines/flux-pipeline.ts";
 import type { JobEnd, JobStore } from "../store/jobs.ts";
-import type { ApiKey, Priority } from "../store/keys.ts";
+import { type ApiKey, laneWeights } from "../store/keys.ts";
 import type { Engine, Generation, GenerationEvent, GenerationOutput, GenerationPlan } from "./engine.ts";
+import type { GenerationCost } from "./generation-cost.ts";
 import type { JobObserver } from "./job-observer.ts";
 import type { KeptInputs } from "./kept-inputs.ts";
 import type { KeptPictures } from "./kept-pictures.ts";
@@ -31,15 +32,13 @@ export interface JobSurroundings {
   onFault?: ((error: unknown) => void) | undefined;
 }
 
-const weights: Readonly<Record<Priority, number>> = { low: 0.25, normal: 1, high: 4 };
-
 export class ActiveJob {
   readonly id: string;
   readonly kept: boolean;
   /** Settles when the end is recorded. */
   readonly result: Promise<GenerationOutput>;
   readonly #model: string;
-  readonly #pixelsPerStep: number;
+  readonly #cost: GenerationCost;
   readonly #graceMs: number;
   readonly #generation: Generation;
   readonly #surroundings: JobSurroundings;
@@ -59,12 +58,12 @@ export class ActiveJob {
     this.id = id;
     this.kept = kept;
     this.#model = plan.job.model;
-    this.#pixelsPerStep = plan.cost.pixelsPerStep;
+    this.#cost = plan.cost;
     this.#graceMs = graceMs;
     this.#surroundings = surroundings;
     this.#generation = surroundings.engine.enqueue(plan, {
       lane: client.id,
-      weight: weights[client.priority],
+      weight: laneWeights[client.priority],
       acceptedBefore,
     });
     this.result = this.#follow().finally(() => {
@@ -145,12 +144,13 @@ export class ActiveJob {
   async #follow(): Promise<GenerationOutput> {
     const { engine, store, pictures, onFault } = this.#surroundings;
     const watching = this.#watch();
-    const drawn = () => this.#stepsDrawn * this.#pixelsPerStep;
+    const drawn = () => this.#stepsDrawn * this.#cost.pixelsPerStep;
     try {
       const output = await this.#generation.result;
       await watching;
       const result = this.kept ? await pictures.write(this.id, output) : undefined;
-      await this.#settle({ state: "succeeded", pictures: output.images.length, pixelSteps: drawn(), result }, output);
+      const pixelSteps = drawn() + this.#cost.enlarging;
+      await this.#settle({ state: "succeeded", pictures: output.images.length, pixelSteps, result }, output);
       return output;
     } catch (error) {
       await watching;

@@ -8,6 +8,9 @@ import { CancelledError, deserializeError, EaselError } from "../errors.ts";
 import type { Progress } from "../pipelines/flux-pipeline.ts";
 import type {
   EncodedPreview,
+  EngineWork,
+  EnlargementJob,
+  EnlargementResult,
   FromEngineProcess,
   GenerationJob,
   JobResult,
@@ -23,7 +26,7 @@ export interface EngineHostOptions {
   niceness?: number | undefined;
 }
 
-interface RunOptions {
+export interface RunOptions {
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: Progress) => void) | undefined;
   onPreview?: ((preview: EncodedPreview) => void) | undefined;
@@ -72,15 +75,25 @@ export class EngineHost {
     return child;
   }
 
+  /** Draws pictures. Throws like `#run`. */
+  async generate(job: GenerationJob, options: RunOptions = {}): Promise<JobResult> {
+    return (await this.#run({ type: "generate", job }, options)) as JobResult;
+  }
+
+  /** Enlarges a picture. Throws like `#run`. */
+  async enlarge(job: EnlargementJob, options: RunOptions = {}): Promise<EnlargementResult> {
+    return (await this.#run({ type: "enlarge", job }, options)) as EnlargementResult;
+  }
+
   /**
    * Runs one job at a time. Settles when the process is free again: for a cancelled job that is when it has stopped, by
    * itself or by being killed. Throws what the job threw, `cancelled`, or `engine_crashed`.
    */
-  async run(job: GenerationJob, { signal, onProgress, onPreview }: RunOptions = {}): Promise<JobResult> {
+  async #run(work: EngineWork, { signal, onProgress, onPreview }: RunOptions) {
     if (signal?.aborted) throw new CancelledError();
     const id = randomUUID();
     const child = this.start();
-    const { promise, resolve, reject } = Promise.withResolvers<JobResult>();
+    const { promise, resolve, reject } = Promise.withResolvers<JobResult | EnlargementResult>();
     let killTimer: NodeJS.Timeout | undefined;
 
     const onMessage = (message: FromEngineProcess) => {
@@ -104,7 +117,7 @@ export class EngineHost {
     child.on("message", onMessage).on("exit", onExit).on("error", onError);
     signal?.addEventListener("abort", onAbort);
     try {
-      send(child, { type: "generate", id, job });
+      send(child, { ...work, id });
       return await promise;
     } finally {
       clearTimeout(killTimer);

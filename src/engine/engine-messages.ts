@@ -1,9 +1,11 @@
 /** What the engine and its child process say to each other: plain data, so that a queue could stand between them. */
 import type { SerializedError } from "../errors.ts";
-import type { ImageFormat } from "../images/metadata.ts";
-import type { UpscaleFactor } from "../images/upscale.ts";
+import type { ImageFormat, PictureMetadata } from "../images/metadata.ts";
 import type { FluxPipelineOptions, GenerationParams, GenerationResult, Progress } from "../pipelines/flux-pipeline.ts";
+import type { Picture } from "../pipelines/upscale-pipeline.ts";
+import type { EnlargerRuntime } from "./enlarger.ts";
 import type { OutputOptions, PictureSize } from "./generation-request.ts";
+import type { Enlarging } from "./upscaler-catalog.ts";
 
 /** One generation, with everything the process needs to know about it. */
 export interface GenerationJob {
@@ -11,12 +13,31 @@ export interface GenerationJob {
   /** The model's name, for the picture's metadata. */
   model: string;
   params: GenerationParams;
-  upscale: UpscaleFactor | undefined;
+  upscale: Enlarging | undefined;
   previews: number;
   output: OutputOptions;
   /** What planning has to tell the user. */
   notices: string[];
 }
+
+/** The enlargement of a given picture, with everything the process needs to know about it. */
+export interface EnlargementJob extends Picture {
+  enlarging: Enlarging;
+  runtime: EnlargerRuntime;
+  output: OutputOptions;
+  metadata: PictureMetadata | undefined;
+}
+
+/** A picture that was given and enlarged, as a file's bytes. */
+export interface EnlargementResult {
+  width: number;
+  height: number;
+  format: ImageFormat;
+  data: Uint8Array;
+}
+
+/** What the process can be asked to do. */
+export type EngineWork = { type: "generate"; job: GenerationJob } | { type: "enlarge"; job: EnlargementJob };
 
 /** A finished picture as a file's bytes. */
 export interface EncodedImage {
@@ -28,6 +49,8 @@ export interface EncodedImage {
   drawnHeight: number;
   /** The size asked for, when the picture was then enlarged from it. */
   upscaledFrom: PictureSize | undefined;
+  /** What enlarged it: an upscaler's name. */
+  upscaleMethod: string | undefined;
   format: ImageFormat;
   data: Uint8Array;
 }
@@ -52,10 +75,10 @@ export interface JobResult extends Omit<GenerationResult, "images"> {
   foundLoaded: boolean;
 }
 
-export type ToEngineProcess = { type: "generate"; id: string; job: GenerationJob } | { type: "cancel"; id: string };
+export type ToEngineProcess = (EngineWork & { id: string }) | { type: "cancel"; id: string };
 
 export type FromEngineProcess =
   | { type: "progress"; id: string; progress: Progress }
   | { type: "preview"; id: string; preview: EncodedPreview }
-  | { type: "done"; id: string; result: JobResult }
+  | { type: "done"; id: string; result: JobResult | EnlargementResult }
   | { type: "failed"; id: string; error: SerializedError };

@@ -1,5 +1,5 @@
 /**
- * The child process that draws: it loads models, runs the pipeline and encodes the pictures.
+ * The child process that draws and enlarges: it loads models, runs the pipelines and encodes the pictures.
  *
  * It is a process of its own because a network's run blocks its thread's event loop, and because a native crash or an
  * out-of-memory kill must cost one generation, not the service.
@@ -7,17 +7,20 @@
 import { serializeError } from "../errors.ts";
 import { encodeImage } from "../images/encode.ts";
 import { metadataFits, type PictureMetadata } from "../images/metadata.ts";
-import { upscale } from "../images/upscale.ts";
 import type { Preview } from "../pipelines/flux-pipeline.ts";
 import type {
   EncodedImage,
   EncodedPreview,
+  EngineWork,
+  EnlargementJob,
+  EnlargementResult,
   FromEngineProcess,
   GenerationJob,
   JobResult,
   ToEngineProcess,
 } from "./engine-messages.ts";
 import type { OutputOptions } from "./generation-request.ts";
+import { Enlarger } from "./enlarger.ts";
 import { ModelPool } from "./model-pool.ts";
 import { type GenerationRecord, pictureMetadata, recordOf } from "./provenance.ts";
 
@@ -27,18 +30,21 @@ process.on("SIGTERM", () => {});
 process.on("disconnect", () => process.exit());
 
 const pool = new ModelPool();
+const enlarger = new Enlarger();
 let current: { id: string; controller: AbortController } | undefined;
 
 process.on("message", (message: ToEngineProcess) => {
-  if (message.type === "generate") void answer(message.id, message.job);
+  if (message.type !== "cancel") void answer(message.id, message);
   else if (message.id === current?.id) current.controller.abort();
 });
 
-async function answer(id: string, job: GenerationJob): Promise<void> {
+async function answer(id: string, work: EngineWork): Promise<void> {
   const controller = new AbortController();
   current = { id, controller };
   try {
-    send({ type: "done", id, result: await generate(id, job, controller.signal) });
+    const { signal } = controller;
+    const result = work.type === "generate" ? generate(id, work.job, signal) : enlarge(id, work.job, signal);
+    send({ type: "done", id, result: await result });
   } catch (error) {
     send({ type: "failed", id, error: serializeError(error) });
   } finally {
@@ -47,7 +53,8 @@ async function answer(id: string, job: GenerationJob): Promise<void> {
 }
 
 async function generate(id: string, job: GenerationJob, signal: AbortSignal): Promise<JobResult> {
-  const { params, output, upscale: factor } = job;
+  const { params, output, upscale } = job;
+  const { device, threads } = job.pipeline;
   const foundLoaded = pool.has(job.pipeline);
   const pipeline = await pool.get(job.pipeline);
   const { images: drawn, ...result } = await pipeline.generate(params, {
@@ -62,20 +69,32 @@ async function generate(id: string, job: GenerationJob, signal: AbortSignal): Pr
   // One after the other: pictures that were enlarged are large.
   for (const { pixels, width, height, ...image } of drawn) {
     const size = { width, height };
-    const picture = factor === undefined ? { ...size, pixels } : await upscale({ ...size, pixels }, factor);
+    const original = { image: { ...size, pixels }, alpha: undefined };
+    const { image: picture } =
+      upscale === undefined ? original : await enlarger.enlarge(original, upscale, { device, threads, signal });
     const drawnSize = { width: image.drawnWidth, height: image.drawnHeight };
     const record = recordOf(job, image.seed, drawnSize, result);
     images.push({
       ...image,
       width: picture.width,
       height: picture.height,
-      upscaledFrom: factor && size,
+      upscaledFrom: upscale && size,
+      upscaleMethod: upscale?.upscaler.name,
       format: output.format ?? "png",
       data: await encodeImage(picture, { ...output, metadata: fittingMetadata(record, notices) }),
     });
   }
   const inputImageTokens = params.condition === undefined ? 0 : result.imageTokens;
   return { ...result, inputImageTokens, foundLoaded, notices: [...notices], images };
+}
+
+async function enlarge(id: string, job: EnlargementJob, signal: AbortSignal): Promise<EnlargementResult> {
+  const { enlarging, runtime, output, metadata, ...original } = job;
+  const onProgress = (progress: { step: number; steps: number }) =>
+    send({ type: "progress", id, progress: { imageIndex: 0, ...progress } });
+  const { image, alpha } = await enlarger.enlarge(original, enlarging, { ...runtime, signal, onProgress });
+  const data = await encodeImage(image, { ...output, alpha, metadata });
+  return { width: image.width, height: image.height, format: output.format ?? "png", data };
 }
 
 async function encodePreview(preview: Preview, output: OutputOptions): Promise<EncodedPreview> {

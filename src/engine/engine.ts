@@ -1,21 +1,25 @@
-/** The one way to have a picture drawn: submit a request, watch it, cancel it. Knows nothing of HTTP or terminals. */
+/** The one way to have a picture drawn or enlarged: submit, watch, cancel. Knows nothing of HTTP or terminals. */
 import { randomUUID } from "node:crypto";
 import { CancelledError, EaselError } from "../errors.ts";
 import type { FluxPipelineOptions, Progress } from "../pipelines/flux-pipeline.ts";
-import { EngineHost, type EngineHostOptions } from "./engine-host.ts";
-import type { EncodedPreview, GenerationJob, JobResult } from "./engine-messages.ts";
+import { EngineHost, type EngineHostOptions, type RunOptions } from "./engine-host.ts";
+import type { EncodedPreview, EnlargementJob, EnlargementResult, GenerationJob, JobResult } from "./engine-messages.ts";
+import { type EnlargementRequest, planEnlargement } from "./enlargement-request.ts";
 import { EventLog } from "./event-log.ts";
-import { type GenerationCost, generationCost } from "./generation-cost.ts";
+import { enlargingCost, type GenerationCost, generationCost } from "./generation-cost.ts";
 import { GenerationQueue, type QueuedWork } from "./generation-queue.ts";
 import type { GenerationRequest } from "./generation-request.ts";
 import { LoraCatalog } from "./lora-catalog.ts";
 import type { ModelCatalog } from "./model-catalog.ts";
 import { fitCondition, planJob, type Planning, type SizeLimits } from "./plan-job.ts";
+import { UpscalerCatalog } from "./upscaler-catalog.ts";
 
 export interface EngineOptions extends Omit<FluxPipelineOptions, "modelDir">, EngineHostOptions, Partial<SizeLimits> {
   catalog: ModelCatalog;
   /** Default: no LoRAs. */
   loraCatalog?: LoraCatalog | undefined;
+  /** Default: what is built in. */
+  upscalers?: UpscalerCatalog | undefined;
   /** Generations that may wait behind the one being drawn. Default 16. */
   queueBound?: number | undefined;
   /** Of these, how many of one lane. Default: all of them. */
@@ -53,20 +57,31 @@ export interface GenerationPlan {
   cost: GenerationCost;
 }
 
-/** A generation that was accepted. */
-export interface Generation {
+/** An enlargement whose upscaler was found. */
+export interface EnlargementPlan {
+  job: EnlargementJob;
+  /** In pixels × steps. */
+  cost: number;
+}
+
+/** Work that was accepted. */
+export interface Accepted<Result> {
   readonly id: string;
   /** Everything that happened so far and then what happens, until the result is settled. Any number may watch. */
   readonly events: AsyncIterable<GenerationEvent>;
   /** Rejects with an `EaselError`: what the pipeline refused, `cancelled`, `engine_crashed`. */
-  readonly result: Promise<GenerationOutput>;
+  readonly result: Promise<Result>;
   /** Seconds until it should be done, from measured speed; undefined when it is done. */
   secondsLeft(): number | undefined;
   cancel(): void;
 }
 
+export type Generation = Accepted<GenerationOutput>;
+export type Enlargement = Accepted<EnlargementResult>;
+
 export class Engine {
   readonly catalog: ModelCatalog;
+  readonly upscalers: UpscalerCatalog;
   readonly #planning: Planning;
   readonly #queue: GenerationQueue;
   readonly #host: EngineHost;
@@ -75,6 +90,7 @@ export class Engine {
   private constructor({
     catalog,
     loraCatalog = new LoraCatalog({}),
+    upscalers = new UpscalerCatalog({}),
     queueBound = 16,
     queueBoundPerKey,
     device,
@@ -84,11 +100,13 @@ export class Engine {
     ...options
   }: EngineOptions) {
     this.catalog = catalog;
+    this.upscalers = upscalers;
     const { minSide = 16, maxSide = 2048, maxUpscaledSide = 4096, ...host } = options;
     this.#planning = {
       pipeline: { device, precision, threads, cacheDir },
       limits: { minSide, maxSide, maxUpscaledSide },
       loraCatalog,
+      upscalers,
     };
     this.#queue = new GenerationQueue({ bound: queueBound, laneBound: queueBoundPerKey });
     this.#host = new EngineHost(host);
@@ -147,13 +165,34 @@ export class Engine {
   }
 
   /** The second half of `submit`, for whoever wants to know the cost first. Throws `queue_full`, `cancelled`. */
-  enqueue({ job, cost }: GenerationPlan, { signal, ...turn }: SubmitOptions = {}): Generation {
+  enqueue({ job, cost }: GenerationPlan, options: SubmitOptions = {}): Generation {
+    return this.#enqueue(cost.pixelSteps, options, async (watchers) => {
+      return { model: job.model, ...(await this.#host.generate(job, watchers)) };
+    });
+  }
+
+  /** What enlarging the picture takes. Throws `model_not_found`, `model_invalid`, `invalid_request`. */
+  async planEnlargement(request: EnlargementRequest): Promise<EnlargementPlan> {
+    const job = await planEnlargement(request, this.#planning);
+    return { job, cost: enlargingCost(job.image, job.enlarging) };
+  }
+
+  /** Accepts an enlargement into the queue. Throws like `enqueue`. */
+  enqueueEnlargement({ job, cost }: EnlargementPlan, options: SubmitOptions = {}): Enlargement {
+    return this.#enqueue(cost, options, (watchers) => this.#host.enlarge(job, watchers));
+  }
+
+  #enqueue<Result>(
+    cost: number,
+    { signal, ...turn }: SubmitOptions,
+    work: (watchers: RunOptions) => Promise<Result>,
+  ): Accepted<Result> {
     const cancelling = new AbortController();
     const abort = AbortSignal.any([cancelling.signal, this.#closing.signal, ...(signal ? [signal] : [])]);
     if (abort.aborted) throw cancelledError(abort);
 
     const events = new EventLog<GenerationEvent>();
-    const { promise, resolve, reject } = Promise.withResolvers<GenerationOutput>();
+    const { promise, resolve, reject } = Promise.withResolvers<Result>();
     // A caller may watch the events only; a failure is then no unhandled rejection.
     promise.catch(() => {}).finally(() => events.end());
     // The caller is answered at once; the queue goes on when the process has really stopped.
@@ -161,29 +200,29 @@ export class Engine {
 
     const onProgress = (progress: Progress) => events.push({ type: "progress", ...progress });
     const onPreview = (preview: EncodedPreview) => events.push({ type: "preview", ...preview });
-    const work: QueuedWork = {
+    const attempt = async () => {
+      events.push({ type: "started" });
+      return await work({ signal: abort, onProgress, onPreview });
+    };
+    const queued: QueuedWork = {
       ...turn,
-      cost: cost.pixelSteps,
+      cost,
       signal: abort,
       onWaiting: (ahead) => events.push({ type: "queued", ahead }),
       run: async () => {
-        const draw = async () => {
-          events.push({ type: "started" });
-          return await this.#host.run(job, { signal: abort, onProgress, onPreview });
-        };
         try {
-          resolve({ model: job.model, ...(await twiceIfItCrashes(draw)) });
+          resolve(await twiceIfItCrashes(attempt));
         } catch (error) {
           reject(error);
         }
       },
     };
-    this.#queue.enqueue(work);
+    this.#queue.enqueue(queued);
     return {
       id: randomUUID(),
       events,
       result: promise,
-      secondsLeft: () => this.#queue.secondsUntilDone(work),
+      secondsLeft: () => this.#queue.secondsUntilDone(queued),
       cancel: () => cancelling.abort(),
     };
   }
@@ -210,7 +249,7 @@ async function twiceIfItCrashes<T>(action: () => Promise<T>): Promise<T> {
     return await action();
   } catch (cause) {
     if (!hasCrashed(cause)) throw cause;
-    throw new EaselError("engine_crashed", `Drawing was tried twice. ${cause.message}`, { cause: cause.cause });
+    throw new EaselError("engine_crashed", `It was tried twice. ${cause.message}`, { cause: cause.cause });
   }
 }
 

@@ -44,6 +44,8 @@ export interface GenerationRequest extends Omit<GenerationParams, "width" | "hei
   quality?: Quality | undefined;
   /** Enlarges the finished picture. */
   upscale?: UpscaleFactor | undefined;
+  /** What enlarges it: a name of the upscaler catalog. Default: the built-in one. */
+  upscaler?: string | undefined;
   /** Pictures of each image while it is drawn. */
   previews?: number | undefined;
   output?: OutputOptions | undefined;

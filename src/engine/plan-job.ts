@@ -16,6 +16,7 @@ import {
 } from "./generation-request.ts";
 import type { LoraCatalog } from "./lora-catalog.ts";
 import type { CatalogModel } from "./model-catalog.ts";
+import type { UpscalerCatalog } from "./upscaler-catalog.ts";
 
 /** Of a drawn picture, in pixels. */
 export interface SideLimits {
@@ -33,6 +34,7 @@ export interface Planning {
   pipeline: Omit<FluxPipelineOptions, "modelDir">;
   limits: SizeLimits;
   loraCatalog: LoraCatalog;
+  upscalers: UpscalerCatalog;
 }
 
 /**
@@ -45,11 +47,22 @@ export interface Planning {
 export async function planJob(
   request: GenerationRequest,
   model: CatalogModel,
-  { pipeline, limits, loraCatalog }: Planning,
+  { pipeline, limits, loraCatalog, upscalers }: Planning,
 ): Promise<GenerationJob> {
   const notices: string[] = [];
   const fitted = { ...request, ...(await fitCondition(request, model, limits, notices)) };
-  const { model: _, size, numImages = 1, quality, upscale, previews = 0, output = {}, loras, ...rest } = fitted;
+  const {
+    model: _,
+    size,
+    numImages = 1,
+    quality,
+    upscale,
+    upscaler,
+    previews = 0,
+    output = {},
+    loras,
+    ...rest
+  } = fitted;
   const { width, height } = size;
   if (upscale !== undefined && Math.max(width, height) * upscale > limits.maxUpscaledSide) {
     throw new InvalidRequestError(
@@ -71,7 +84,7 @@ export async function planJob(
     pipeline: { ...pipeline, modelDir: model.folder },
     model: model.name,
     params,
-    upscale,
+    upscale: upscale && { factor: upscale, upscaler: await upscalers.resolve(upscaler, upscale) },
     previews,
     output,
     notices,

@@ -31,6 +31,8 @@ export const generationRecord = z.object({
   max_sequence_length: whole,
   lora: z.array(z.object({ name: z.string(), scale: z.number() })).optional(),
   upscale: z.literal(upscaleFactors).optional(),
+  /** The upscaler's name; files from before there were any were enlarged by interpolation. */
+  upscale_method: z.string().optional(),
   /** Image to image: how far the picture was left, and the digests of the pixels it started from. */
   strength: z.number().optional(),
   image_sha256: sha256.optional(),
@@ -59,7 +61,8 @@ export function recordOf(job: GenerationJob, seed: number, drawn: PictureSize, r
     true_cfg_scale: result.trueCfgScale,
     max_sequence_length: result.maxSequenceLength,
     lora: params.loras?.length ? params.loras.map(({ file, scale }) => ({ name: loraName(file), scale })) : undefined,
-    upscale: job.upscale,
+    upscale: job.upscale?.factor,
+    upscale_method: job.upscale?.upscaler.name,
     strength: condition?.strength,
     image_sha256: condition && pixelDigest(condition.image),
     mask_sha256: condition?.mask && pixelDigest(condition.mask),
@@ -118,6 +121,7 @@ function parametersText(record: GenerationRecord): string {
     Lora: record.lora && quoted(record.lora.map(({ name, scale }) => `${name}:${scale}`).join(", ")),
     "Denoising strength": record.strength,
     "Hires upscale": record.upscale,
+    "Hires upscaler": record.upscale_method && quoted(record.upscale_method),
     Version: record.software,
   };
   const told = Object.entries(settings).filter(([, value]) => value !== undefined);

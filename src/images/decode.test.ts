@@ -42,6 +42,31 @@ describe("a picture is read", () => {
     expect(alpha?.pixels[0]).toBe(0);
   });
 
+  test("with the colours under its transparency as they are, when asked for", async () => {
+    const file = await flat(6, 4, 0).png().toBuffer();
+    const { image } = await decodeImage(file, "image", { ...limits, transparency: "kept" });
+    expect(image.pixels.subarray(0, 3)).toEqual(Buffer.from([255, 0, 0]));
+  });
+
+  test("in sRGB when it was in another colour space, and says so", async () => {
+    // P3's primaries are purer: the same orange is made of other numbers there.
+    const orange = sharp({ create: { width: 2, height: 2, channels: 3, background: "#e06020" } });
+    const inP3 = await orange.withIccProfile("p3").png().toBuffer();
+    const { image, losses } = await decode(inP3);
+    // Eight bits there and back lose a level or two.
+    for (const [i, value] of [0xe0, 0x60, 0x20].entries()) expect(Math.abs(image.pixels[i]! - value)).toBeLessThan(3);
+    const asStored = await sharp(inP3, { ignoreIcc: true }).raw().toBuffer();
+    expect(Math.abs(asStored[0]! - 0xe0)).toBeGreaterThan(5);
+    expect(losses).toEqual(["The picture's colours were converted from its own profile to sRGB."]);
+    expect((await decode(await flat(2, 2).withIccProfile("srgb").png().toBuffer())).losses).toEqual([]);
+  });
+
+  test("with 8 bits a channel when it had 16, and says so", async () => {
+    const { losses } = await decode(await flat(6, 4).toColourspace("rgb16").png().toBuffer());
+    expect(losses).toEqual(["The picture's 16 bits a channel were reduced to 8."]);
+    expect((await decode(await flat(6, 4).png().toBuffer())).losses).toEqual([]);
+  });
+
   test("as opaque when it has an alpha channel and uses it nowhere", async () => {
     expect((await decode(await flat(6, 4).ensureAlpha().png().toBuffer())).alpha).toBeUndefined();
   });

@@ -9,11 +9,18 @@ export interface DecodeLimits {
   maxPixels: number;
 }
 
+export interface DecodeOptions extends DecodeLimits {
+  /** "on white": transparent parts show white, half transparent ones a mixture; "kept": the colours are as in the file. */
+  transparency?: "on white" | "kept" | undefined;
+}
+
 export interface DecodedImage {
-  /** Upright, in sRGB; what was transparent lies on white. */
+  /** Upright, in sRGB. */
   image: RgbImage;
   /** 0 is transparent; undefined when the file has no transparency at all. */
   alpha: GrayImage | undefined;
+  /** What of the file could not be kept. One sentence each. */
+  losses: string[];
 }
 
 /** No longer than what WebP can hold: a strip of 1 × 40 million pixels is no picture. */
@@ -26,13 +33,14 @@ const gate = new Gate(2);
  * Reads a picture that may be hostile. Its kind and its size are checked before a pixel is decoded; Exif's orientation is
  * applied. Throws `invalid_request` naming `param`, the field it came in.
  */
-export async function decodeImage(file: Uint8Array, param: string, limits: DecodeLimits): Promise<DecodedImage> {
+export async function decodeImage(file: Uint8Array, param: string, options: DecodeOptions): Promise<DecodedImage> {
   if (!isKnownFormat(file)) throw new InvalidRequestError(param, `${param} must be a PNG, JPEG or WebP file.`);
   try {
     // Reads the header alone, so that what is too large can be told its size.
     const metadata = await sharp(file, { limitInputPixels: false }).metadata();
-    checkSize(metadata, param, limits);
-    return await gate.run(() => decodePixels(file, metadata.hasAlpha, limits));
+    checkSize(metadata, param, options);
+    const pixels = await gate.run(() => decodePixels(file, metadata.hasAlpha, options));
+    return { ...pixels, losses: lossesOf(metadata) };
   } catch (cause) {
     if (cause instanceof InvalidRequestError) throw cause;
     throw new InvalidRequestError(param, `${param} cannot be read: the file is damaged or incomplete.`);
@@ -62,12 +70,33 @@ function checkSize({ width, height, pages = 1 }: Metadata, param: string, { maxP
   }
 }
 
-async function decodePixels(file: Uint8Array, hasAlpha: boolean, { maxPixels }: DecodeLimits): Promise<DecodedImage> {
+function lossesOf({ depth, icc, space }: Metadata): string[] {
+  const losses: string[] = [];
+  if (depth === "ushort") losses.push("The picture's 16 bits a channel were reduced to 8.");
+  if (space === "cmyk") losses.push("The picture's printing colours (CMYK) were converted to sRGB.");
+  else if (icc !== undefined && !isSrgbProfile(icc)) {
+    losses.push("The picture's colours were converted from its own profile to sRGB.");
+  }
+  return losses;
+}
+
+/** By its name, which old profiles write in ASCII and new ones in UTF-16. */
+function isSrgbProfile(icc: Uint8Array): boolean {
+  const text = Buffer.from(icc.buffer, icc.byteOffset, icc.length).toString("latin1");
+  return text.includes("sRGB") || text.includes("s\0R\0G\0B");
+}
+
+async function decodePixels(
+  file: Uint8Array,
+  hasAlpha: boolean,
+  { maxPixels, transparency = "on white" }: DecodeOptions,
+): Promise<Omit<DecodedImage, "losses">> {
   const upright = sharp(file, { limitInputPixels: maxPixels, failOn: "error" })
     .timeout({ seconds: timeoutSeconds })
     .autoOrient()
     .toColourspace("srgb");
-  const colour = hasAlpha ? upright.clone().flatten({ background: "white" }) : upright;
+  const colour =
+    hasAlpha && transparency === "on white" ? upright.clone().flatten({ background: "white" }) : upright.clone();
   const image = await rawPixels(colour.removeAlpha());
   if (!hasAlpha) return { image, alpha: undefined };
   const alpha = await rawPixels(upright.clone().extractChannel("alpha").toColourspace("b-w"));

@@ -1,9 +1,11 @@
 /** Pixels → the bytes of a PNG, JPEG or WebP file. */
 import sharp, { type Sharp } from "sharp";
 import { embedMetadata, type ImageFormat, type PictureMetadata } from "./metadata.ts";
-import type { RgbImage } from "./rgb-image.ts";
+import type { GrayImage, RgbImage } from "./rgb-image.ts";
 
 export interface EncodeOptions {
+  /** As large as the picture; 0 is transparent. Not for JPEG, which has none. Default: opaque. */
+  alpha?: GrayImage | undefined;
   /** Default "png". */
   format?: ImageFormat | undefined;
   /** Of JPEG and WebP, which lose a little: 0 (smallest file) to 100 (best picture, the default). */
@@ -14,10 +16,13 @@ export interface EncodeOptions {
 /** `image` as a file. The same pixels and options always give the same bytes. */
 export async function encodeImage(
   image: RgbImage,
-  { format = "png", quality = 100, metadata }: EncodeOptions = {},
+  { alpha, format = "png", quality = 100, metadata }: EncodeOptions = {},
 ): Promise<Uint8Array> {
   const { width, height } = image;
-  const picture = sharp(image.pixels, { raw: { width, height, channels: 3 } });
+  const opaque = sharp(image.pixels, { raw: { width, height, channels: 3 } });
+  const picture = alpha
+    ? opaque.joinChannel(Buffer.from(alpha.pixels), { raw: { width, height, channels: 1 } })
+    : opaque;
   const file = await withFormat(picture, format, quality).toBuffer();
   return metadata === undefined ? file : embedMetadata(file, format, metadata);
 }

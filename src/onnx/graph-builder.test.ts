@@ -34,6 +34,27 @@ describe("the graph builder", () => {
     expect(y).toEqual({ dims: [1, 1, 3], data: [9, 19, 29] });
   });
 
+  it("bends what is negative, by one slope or by each channel's own", async () => {
+    const leaky = await run([1, 1, 1, 2], (g, x) => g.leakyRelu(x, 0.1), [3, -2]);
+    expect(leaky.data).toEqual([3, -0.2]);
+    const slopes = [0.5, 2];
+    const learnt = await run(
+      [1, 2, 1, 2],
+      (g, x) => g.prelu(x, g.constant(Float32Array.from(slopes), [2])),
+      [3, -2, 3, -2],
+    );
+    expect(learnt.data).toEqual([3, -1, 3, -4]);
+  });
+
+  it("moves pixels into channels and back in torch's order", async () => {
+    // Two channels of 2 × 2; torch.nn.PixelUnshuffle keeps a channel's four pixels together.
+    const values = [1, 2, 3, 4, 5, 6, 7, 8];
+    const folded = await run([1, 2, 2, 2], (g, x) => g.pixelUnshuffle(x, 2), values);
+    expect(folded).toEqual({ dims: [1, 8, 1, 1], data: values });
+    const unfolded = await run([1, 8, 1, 1], (g, x) => g.pixelShuffle(x, 2), values);
+    expect(unfolded).toEqual({ dims: [1, 2, 2, 2], data: values });
+  });
+
   it("normalizes over the last axis, with and without the mean", async () => {
     const layer = await run([1, 4], (g, x) => g.layerNorm(x, 0), [1, 3, 1, 3]);
     expect(layer.data).toEqual([-1, 1, -1, 1]);

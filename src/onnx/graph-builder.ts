@@ -162,6 +162,17 @@ export class GraphBuilder {
     return this.#node("Relu", [x], x.dtype, x.dims);
   }
 
+  /** x where it is positive, `slope` · x elsewhere. */
+  leakyRelu(x: Value, slope: number): Value {
+    return this.#node("LeakyRelu", [x], x.dtype, x.dims, { alpha: float(slope) });
+  }
+
+  /** `leakyRelu` with a learnt slope for each channel (He et al. 2015): x [B, C, H, W], slopes [C] */
+  prelu(x: Value, slopes: Value): Value {
+    const perChannel = [this.#staticDim(x, 1), 1, 1];
+    return this.#node("PRelu", [x, this.reshape(slopes, perChannel, perChannel)], x.dtype, x.dims);
+  }
+
   /** x Wᵀ + b, as torch.nn.Linear: x [..., in], weight [out, in], bias [out] → [..., out] */
   linear(x: Value, weight: Value, bias?: Value): Value {
     const [outFeatures, inFeatures] = weight.dims;
@@ -249,10 +260,10 @@ export class GraphBuilder {
     });
   }
 
-  /** Twice the height and width, each pixel repeated: x [B, C, H, W] → [B, C, 2H, 2W] */
-  upsampleNearest2x(x: Value): Value {
-    const scales = this.constant(new Float32Array([1, 1, 2, 2]), [4]);
-    const dims = [x.dims[0]!, x.dims[1]!, scaledDim(x.dims[2]!, 2), scaledDim(x.dims[3]!, 2)];
+  /** `factor` times the height and width, each pixel repeated: x [B, C, H, W] → [B, C, factor · H, factor · W] */
+  upsampleNearest(x: Value, factor: number): Value {
+    const scales = this.constant(new Float32Array([1, 1, factor, factor]), [4]);
+    const dims = [x.dims[0]!, x.dims[1]!, scaledDim(x.dims[2]!, factor), scaledDim(x.dims[3]!, factor)];
     const output = { name: this.#fresh("Resize"), dtype: x.dtype, dims };
     this.#nodes.push({
       opType: "Resize",
@@ -266,6 +277,27 @@ export class GraphBuilder {
       },
     });
     return output;
+  }
+
+  /** Channels become pixels, as torch.nn.PixelShuffle: x [B, C · r², H, W] → [B, C, r · H, r · W] (Shi et al. 2016) */
+  pixelShuffle(x: Value, r: number): Value {
+    const [batch, , height, width] = x.dims;
+    const dims = [batch!, this.#staticDim(x, 1) / r ** 2, scaledDim(height!, r), scaledDim(width!, r)];
+    return this.#node("DepthToSpace", [x], x.dtype, dims, {
+      blocksize: int(r),
+      mode: { kind: "string", value: "CRD" },
+    });
+  }
+
+  /** The reverse, as torch.nn.PixelUnshuffle: x [B, C, H, W], H and W multiples of r → [B, C · r², H / r, W / r] */
+  pixelUnshuffle(x: Value, r: number): Value {
+    const [batch, , height, width] = x.dims;
+    const channels = this.#staticDim(x, 1);
+    const dims = [batch!, channels * r ** 2, dividedDim(height!, r), dividedDim(width!, r)];
+    const blocks = this.#node("SpaceToDepth", [x], x.dtype, dims, { blocksize: int(r) });
+    // ONNX counts a block's pixels before the channels, torch the channels before the pixels.
+    const apart = this.reshape(blocks, [0, r ** 2, channels, -1], [batch!, r ** 2, channels, "small_pixels"]);
+    return this.reshapeLike(this.transpose(apart, [0, 2, 1, 3]), blocks);
   }
 
   // --- attention ------------------------------------------------------------------------------------------------------
@@ -457,6 +489,10 @@ function convolvedDim(dim: Dim, kernel: number, stride: number, padding: number)
 
 function scaledDim(dim: Dim, factor: number): Dim {
   return typeof dim === "number" ? dim * factor : `${factor}*${dim}`;
+}
+
+function dividedDim(dim: Dim, factor: number): Dim {
+  return typeof dim === "number" ? dim / factor : `${dim}/${factor}`;
 }
 
 const int = (value: number): AttributeValue => ({ kind: "int", value });

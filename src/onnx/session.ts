@@ -10,6 +10,14 @@ export interface HostTensor<T extends Float32Array | BigInt64Array = Float32Arra
   dims: readonly number[];
 }
 
+/** A tensor that a graph takes or gives. */
+export interface TensorSignature {
+  name: string;
+  /** "float32", "int64"…; "other" for what is no tensor. */
+  dtype: string;
+  dims: readonly (number | string)[];
+}
+
 export interface SessionOptions {
   device: ResolvedDevice;
   /** CPU threads. */
@@ -41,6 +49,16 @@ export class Session {
     }
   }
 
+  /** What the graph takes; a size that is known only when it runs has a name. */
+  get inputs(): readonly TensorSignature[] {
+    return this.#session.inputMetadata.map(signature);
+  }
+
+  /** What it gives. */
+  get outputs(): readonly TensorSignature[] {
+    return this.#session.outputMetadata.map(signature);
+  }
+
   /** The graph's outputs, by name; all of them are float32. */
   async run(inputs: Readonly<Record<string, HostTensor>>): Promise<Record<string, HostTensor<Float32Array>>> {
     const feeds: Record<string, ort.Tensor> = {};
@@ -65,6 +83,12 @@ export class Session {
   async dispose(): Promise<void> {
     await this.#session.release();
   }
+}
+
+function signature(value: ort.InferenceSession.ValueMetadata): TensorSignature {
+  return value.isTensor
+    ? { name: value.name, dtype: value.type, dims: value.shape }
+    : { name: value.name, dtype: "other", dims: [] };
 }
 
 function reason(cause: unknown): string {

@@ -5,6 +5,7 @@ import fastify, { type FastifyInstance, LogController } from "fastify";
 import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from "fastify-type-provider-zod";
 import type { Engine } from "../engine/engine.ts";
 import type { RequestLimits } from "../engine/generation-request.ts";
+import type { Enlargements } from "../engine/enlargements.ts";
 import type { Jobs } from "../engine/jobs.ts";
 import { EaselError } from "../errors.ts";
 import type { Database } from "../store/database.ts";
@@ -31,6 +32,7 @@ import { usageRoutes } from "./routes/usage.ts";
 export interface AppOptions {
   engine: Engine;
   jobs: Jobs;
+  enlargements: Enlargements;
   keys: KeyStore;
   jobStore: JobStore;
   database: Database;

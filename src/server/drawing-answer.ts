@@ -1,7 +1,6 @@
 /** From the engine to the wire: a generation's outcome as one JSON object, or as events while it is drawn. */
 import type { Generation, GenerationOutput } from "../engine/engine.ts";
 import type { EncodedImage } from "../engine/engine-messages.ts";
-import { upscaleMethod } from "../images/upscale.ts";
 import type { DrawingBody, ImageObject, ImagesResponse, Usage } from "./openai-schemas.ts";
 import type { ServerEvent } from "./sse.ts";
 
@@ -78,7 +77,9 @@ function describe(image: EncodedImage, model: string): Omit<ImageObject, "b64_js
     size: `${image.width}x${image.height}`,
     model,
     ...(isResized ? { drawn_size: `${image.drawnWidth}x${image.drawnHeight}` } : {}),
-    ...(image.upscaledFrom ? { upscaled_from: `${asked.width}x${asked.height}`, upscale_method: upscaleMethod } : {}),
+    ...(image.upscaledFrom
+      ? { upscaled_from: `${asked.width}x${asked.height}`, upscale_method: image.upscaleMethod }
+      : {}),
   };
 }
 

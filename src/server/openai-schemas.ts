@@ -1,7 +1,7 @@
 /** The wire's schemas, in OpenAI's names: one schema gives the types, the validation and the OpenAPI document. */
 import { z } from "zod";
 import { must, oneOf, type RequestLimits, requestFields } from "../engine/generation-request.ts";
-import { upscaleFactors, upscaleMethod } from "../images/upscale.ts";
+import { upscaleFactors } from "../images/upscale.ts";
 import { type UploadedFile, uploadedFile } from "./multipart.ts";
 
 /** The fields of every way of drawing. Unknown ones are kept, so that the answer can say that they had no effect. */
@@ -122,6 +122,7 @@ export function imageUpscaleBody(limits: RequestLimits) {
   return z.looseObject({
     image: uploadedFile().describe("PNG, JPEG or WebP."),
     scale: oneOf(upscaleFactors).nullish().describe("Default 2."),
+    model: requestFields(limits).model.nullish().describe("An upscaler. Default: `easel-upscale`."),
     ...outputFields(limits),
     user: label().nullish(),
   });
@@ -173,7 +174,7 @@ export const imageObject = z.object({
   /** The size the model drew, when the picture was then enlarged or reduced. */
   drawn_size: z.string().optional(),
   upscaled_from: z.string().optional(),
-  upscale_method: z.literal(upscaleMethod).optional(),
+  upscale_method: z.string().optional().describe("The upscaler's name."),
 });
 
 export type ImageObject = z.infer<typeof imageObject>;
@@ -186,7 +187,7 @@ export const imagesResponse = z
     size: z.string(),
     quality: z.string(),
     output_format: z.string(),
-    background: z.literal("opaque"),
+    background: z.literal(["opaque", "transparent"]),
     usage: usageObject.optional(),
     /** What the user should know: what was truncated, enlarged, ignored. */
     notices: z.array(z.string()).optional(),

@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import type { FastifyInstance } from "fastify";
 import { Engine, type EngineOptions } from "../engine/engine.ts";
+import { Enlargements } from "../engine/enlargements.ts";
 import { Jobs } from "../engine/jobs.ts";
 import { KeptInputs } from "../engine/kept-inputs.ts";
 import { KeptPictures } from "../engine/kept-pictures.ts";
@@ -14,7 +15,7 @@ import { Webhooks } from "./webhooks.ts";
 
 export interface ServiceOptions
   extends
-    Omit<AppOptions, "engine" | "jobs" | "keys" | "jobStore" | "database">,
+    Omit<AppOptions, "engine" | "jobs" | "enlargements" | "keys" | "jobStore" | "database">,
     Omit<EngineOptions, "maxUpscaledSide">,
     ModerationOptions {
   /** A `postgres://` address. Default: SQLite in `home`. */
@@ -33,6 +34,7 @@ export class Service implements AsyncDisposable {
   readonly app: FastifyInstance;
   readonly engine: Engine;
   readonly jobs: Jobs;
+  readonly enlargements: Enlargements;
   readonly keys: KeyStore;
   /** The database, and the claim to it. */
   #holding: AsyncDisposableStack | undefined;
@@ -58,9 +60,10 @@ export class Service implements AsyncDisposable {
       disconnectGraceMs: options.disconnectGraceSeconds * 1000,
       onFault,
     });
-    const { engine, jobs, keys } = this;
+    this.enlargements = new Enlargements({ engine: this.engine, store, onFault });
+    const { engine, jobs, enlargements, keys } = this;
     try {
-      this.app = createApp({ ...options, engine, jobs, keys, jobStore: store, database });
+      this.app = createApp({ ...options, engine, jobs, enlargements, keys, jobStore: store, database });
     } catch (error) {
       void engine.close();
       throw error;
@@ -103,7 +106,9 @@ export class Service implements AsyncDisposable {
     this.#closing.abort();
     // At once: the server refuses new connections while the old ones wait for their pictures.
     const closed = this.app.close();
-    await this.jobs.drain(drainMs);
+    const sinceMs = performance.now();
+    await this.enlargements.drain(drainMs);
+    await this.jobs.drain(Math.max(0, drainMs - (performance.now() - sinceMs)));
     const impatience = setTimeout(() => this.app.server.closeAllConnections(), deliveryMs);
     await closed;
     clearTimeout(impatience);

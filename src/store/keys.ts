@@ -11,6 +11,9 @@ export type Scope = (typeof scopes)[number];
 export const priorities = ["low", "normal", "high"] as const;
 export type Priority = (typeof priorities)[number];
 
+/** What share of the engine a key gets in comparison with others. */
+export const laneWeights: Readonly<Record<Priority, number>> = { low: 0.25, normal: 1, high: 4 };
+
 export const budgetPeriods = ["day", "month"] as const;
 
 /** How much may be drawn in a calendar day or month (UTC). */

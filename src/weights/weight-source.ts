@@ -58,6 +58,12 @@ export class WeightSource implements NetworkWeights {
     return [...this.#tensors.keys()];
   }
 
+  /** How many numbers the tensors have whose names begin with `prefix`. */
+  parameters(prefix: string): number {
+    const ours = [...this.#tensors.values()].filter(({ name }) => name.startsWith(prefix));
+    return ours.reduce((sum, { shape }) => sum + shape.reduce((product, side) => product * side, 1), 0);
+  }
+
   /** The files that the tensors lie in, absolute and sorted. */
   files(): string[] {
     return [...new Set([...this.#tensors.values()].map(({ file }) => file))].sort();

@@ -56,6 +56,8 @@ export interface VariationParams extends DrawingOptions {
 export interface UpscaleParams {
   image: Blob | Uint8Array;
   scale: 2 | 4;
+  /** An upscaler's name. Default: the server's own. */
+  model?: string | undefined;
   outputFormat?: "png" | "jpeg" | "webp" | undefined;
   /** 0 to 100, for JPEG and WebP. */
   outputCompression?: number | undefined;

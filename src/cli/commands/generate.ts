@@ -5,7 +5,6 @@ import { type Config, loadConfig } from "../../config.ts";
 import { Engine, type GenerationOutput } from "../../engine/engine.ts";
 import { invalidRequest, requestFields } from "../../engine/generation-request.ts";
 import { CancelledError } from "../../errors.ts";
-import { upscaleMethod } from "../../images/upscale.ts";
 import { exitCodes } from "../exit-codes.ts";
 import { readImageFlags } from "../image-flags.ts";
 import { Interruption } from "../interruption.ts";
@@ -141,18 +140,20 @@ function report(
   paths: string[],
   { json, seconds }: { json: true | undefined; seconds: number },
 ): void {
-  const images = output.images.map(({ seed, width, height, drawnWidth, drawnHeight, upscaledFrom }, index) => {
-    const asked = upscaledFrom ?? { width, height };
-    return {
-      file: paths[index],
-      seed,
-      size: `${width}x${height}`,
-      ...(drawnWidth === asked.width && drawnHeight === asked.height
-        ? {}
-        : { drawn_size: `${drawnWidth}x${drawnHeight}` }),
-      ...(upscaledFrom ? { upscaled_from: `${asked.width}x${asked.height}`, upscale_method: upscaleMethod } : {}),
-    };
-  });
+  const images = output.images.map(
+    ({ seed, width, height, drawnWidth, drawnHeight, upscaledFrom, upscaleMethod }, index) => {
+      const asked = upscaledFrom ?? { width, height };
+      return {
+        file: paths[index],
+        seed,
+        size: `${width}x${height}`,
+        ...(drawnWidth === asked.width && drawnHeight === asked.height
+          ? {}
+          : { drawn_size: `${drawnWidth}x${drawnHeight}` }),
+        ...(upscaledFrom ? { upscaled_from: `${asked.width}x${asked.height}`, upscale_method: upscaleMethod } : {}),
+      };
+    },
+  );
   if (json) {
     const { model, device, notices, numInferenceSteps: steps, guidanceScale: guidance } = output;
     const result = { images, model, steps, guidance, device, notices, seconds: Number(seconds.toFixed(3)) };

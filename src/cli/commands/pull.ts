@@ -1,4 +1,5 @@
 /** `easel pull`: brings a model's weights, or registers those that are already here. */
+import { statSync } from "node:fs";
 import http from "node:http";
 import { resolve } from "node:path";
 import { type Config, loadConfig } from "../../config.ts";
@@ -17,6 +18,7 @@ import { networkPlaces } from "../../weights/model-files.ts";
 import { modelBytes } from "../../weights/model-folder.ts";
 import { DownloadProgress, formatDuration } from "../download-progress.ts";
 import { exitCodes } from "../exit-codes.ts";
+import { installUpscaler, isUpscalerFile } from "../upscaler-files.ts";
 import { Interruption } from "../interruption.ts";
 import { parsePullTarget, type PullTarget, proposedName } from "../pull-target.ts";
 
@@ -47,6 +49,16 @@ export async function pull(text: string, flags: PullFlags): Promise<number> {
   const startedMs = performance.now();
   requirePrecision(flags.precision);
   const config = loadConfig(process.env);
+  if (isUpscalerFile(text)) {
+    const { name, file } = await installUpscaler(text, config.home);
+    const sizeBytes = statSync(file).size;
+    process.stdout.write(
+      flags.json
+        ? `${JSON.stringify({ name, outcome: "installed", file, bytes: sizeBytes })}\n`
+        : `${name} is installed (${formatBytes(sizeBytes)}); enlarge with: easel upscale cat.png --model ${name}\n`,
+    );
+    return exitCodes.success;
+  }
   const target = parsePullTarget(text, config.hubEndpoint);
   requireFlags(target, flags);
   const store = new ModelStore(config.home);

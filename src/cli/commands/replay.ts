@@ -11,6 +11,7 @@ import { readMetadata } from "../../images/metadata.ts";
 import { resize, resizeGray } from "../../images/resize.ts";
 import type { RgbImage } from "../../images/rgb-image.ts";
 import type { ImageCondition } from "../../pipelines/image-conditioning.ts";
+import { interpolation } from "../../engine/upscaler-catalog.ts";
 import { exitCodes } from "../exit-codes.ts";
 import { readImageFlags, readInputFile } from "../image-flags.ts";
 import { Interruption } from "../interruption.ts";
@@ -109,6 +110,7 @@ function requestOf(path: string, record: GenerationRecord, flags: ReplayFlags, c
     maxSequenceLength: values.max_sequence_length,
     loras: values.lora,
     upscale: record.upscale,
+    upscaler: record.upscale && (record.upscale_method ?? interpolation),
     output: { format: record.output_format, quality: values.output_compression },
   } satisfies Omit<GenerationRequest, "model">;
 }

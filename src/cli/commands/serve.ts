@@ -4,6 +4,7 @@ import { join } from "node:path";
 import type { FastifyInstance } from "fastify";
 import { type Config, loadConfig } from "../../config.ts";
 import { LoraCatalog } from "../../engine/lora-catalog.ts";
+import { UpscalerCatalog } from "../../engine/upscaler-catalog.ts";
 import { EaselError } from "../../errors.ts";
 import { Service } from "../../server/service.ts";
 import type { KeyStore } from "../../store/keys.ts";
@@ -36,6 +37,7 @@ export async function serve(flags: ServeFlags): Promise<number> {
     cacheDir: join(config.home, "cache"),
     catalog,
     loraCatalog: new LoraCatalog({ home: config.home }),
+    upscalers: new UpscalerCatalog({ home: config.home }),
     defaultModel,
     limits: config,
     niceness: engineNiceness,

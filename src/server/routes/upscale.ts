@@ -1,29 +1,24 @@
-import type { FastifyRequest } from "fastify";
+import type { FastifyReply, FastifyRequest } from "fastify";
 import type { FastifyPluginAsyncZod } from "fastify-type-provider-zod";
 import type { z } from "zod";
+import { readEnlargementInput } from "../../engine/enlargement-request.ts";
+import type { Enlargements } from "../../engine/enlargements.ts";
 import type { RequestLimits } from "../../engine/generation-request.ts";
-import { InvalidRequestError } from "../../errors.ts";
-import { decodeImage, type DecodeLimits } from "../../images/decode.ts";
-import { encodeImage } from "../../images/encode.ts";
-import { Gate } from "../../images/gate.ts";
-import { metadataFits, readMetadata } from "../../images/metadata.ts";
-import { upscale, upscaleMethod } from "../../images/upscale.ts";
+import type { DecodeLimits } from "../../images/decode.ts";
+import { clientAbort } from "../client-abort.ts";
 import { type Deliver, inline } from "../drawing-answer.ts";
 import { bodyNotices } from "../drawing-request.ts";
 import { readForm } from "../multipart.ts";
 import { imagesResponse, type ImagesResponse, imageUpscaleBody } from "../openai-schemas.ts";
 
 export interface UpscaleRoutesOptions {
+  enlargements: Enlargements;
   limits: RequestLimits;
   uploads: DecodeLimits;
-  /** Largest side of the answer, in pixels. */
-  maxUpscaledSide: number;
   linksFor: (request: FastifyRequest) => Deliver;
 }
 
 const defaultScale = 2;
-/** A picture of 4096 × 4096 takes 50 megabytes, and its file nearly as many. */
-const gate = new Gate(2);
 
 /** `POST /images/upscale`: a picture in, the same picture larger out. */
 export const upscaleRoutes: FastifyPluginAsyncZod<UpscaleRoutesOptions> = async (app, options) => {
@@ -42,50 +37,40 @@ export const upscaleRoutes: FastifyPluginAsyncZod<UpscaleRoutesOptions> = async 
         response: { 200: imagesResponse },
       },
     },
-    (request) => enlarge(request.body, request.body.response_format === "url" ? options.linksFor(request) : inline),
+    (request, reply) => enlarge(request, reply, request.body),
   );
 
-  async function enlarge(form: z.infer<typeof body>, deliver: Deliver): Promise<ImagesResponse> {
-    const { image: file, scale, output_format: format, output_compression: quality } = form;
-    const factor = scale ?? defaultScale;
-    const { image, alpha } = await decodeImage(file.data, "image", options.uploads);
-    const [from, to] = [image, { width: image.width * factor, height: image.height * factor }].map(
-      ({ width, height }) => `${width}x${height}`,
+  async function enlarge(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    form: z.infer<typeof body>,
+  ): Promise<ImagesResponse> {
+    const waiting = { client: request.client, signal: clientAbort(reply) };
+    const deliver = form.response_format === "url" ? options.linksFor(request) : inline;
+    const output = { format: form.output_format ?? "png", quality: form.output_compression ?? undefined } as const;
+    const input = await readEnlargementInput(form.image.data, "image", options.uploads, output);
+    const { image, alpha, metadata } = input;
+    const { upscaler, ...enlarged } = await options.enlargements.submit(
+      { image, alpha, scale: form.scale ?? defaultScale, upscaler: form.model ?? undefined, output, metadata },
+      waiting,
     );
-    if (Math.max(image.width, image.height) * factor > options.maxUpscaledSide) {
-      throw new InvalidRequestError(
-        "scale",
-        `scale would make ${to} of ${from}, but the largest side is ${options.maxUpscaledSide}.`,
-      );
-    }
-    const notices = bodyNotices(form, knownFields);
-    if (alpha !== undefined) notices.push("The picture's transparent parts were laid on white.");
-
-    const output = { format: format ?? "png", quality: quality ?? undefined } as const;
-    const metadata = await keptMetadata(file.data, output.format);
-    const data = await gate.run(async () => encodeImage(await upscale(image, factor), { ...output, metadata }));
+    const notices = [...bodyNotices(form, knownFields), ...input.notices];
+    const size = `${enlarged.width}x${enlarged.height}`;
     return {
       created: Math.floor(Date.now() / 1000),
       data: [
         {
-          ...(await deliver({ data, format: output.format })),
-          size: to!,
-          upscaled_from: from!,
-          upscale_method: upscaleMethod,
-        } as const,
+          ...(await deliver(enlarged)),
+          size,
+          upscaled_from: `${image.width}x${image.height}`,
+          upscale_method: upscaler,
+        },
       ],
-      size: to!,
+      size,
       quality: "auto",
       output_format: output.format,
-      background: "opaque" as const,
+      background: alpha === undefined ? "opaque" : "transparent",
       ...(notices.length === 0 ? {} : { notices }),
     };
   }
 };
-
-/** That a model made a picture stays true when it is enlarged; how to draw it again does not. */
-async function keptMetadata(file: Uint8Array, format: "png" | "jpeg" | "webp") {
-  const { sourceType } = await readMetadata(file);
-  const metadata = { sourceType };
-  return sourceType !== undefined && metadataFits(metadata, format) ? metadata : undefined;
-}
