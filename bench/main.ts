@@ -3,11 +3,15 @@
  *
  *     npm run bench                                the built-in model, as a user meets it
  *     npm run bench -- sketch --python PYTHON      … beside diffusers, drawing the same pictures in turn
+ *     npm run bench -- api-load [--seconds 60]     200 clients at once; fails when the model list keeps them waiting
+ *     npm run bench -- api-overhead                everything but inference
  *     npm run bench -- flux-step --size 512x512 --precision int8 [--double-blocks 19] [--single-blocks 38]
  *
  * Medians, with the range. `--json` prints one line for programs.
  */
 import { parseArgs } from "node:util";
+import { benchApiLoad } from "./api-load.ts";
+import { benchApiOverhead } from "./api-overhead.ts";
 import { benchFluxStep } from "./flux-step.ts";
 import type { Figure } from "./measure.ts";
 import { benchSketch } from "./sketch.ts";
@@ -16,7 +20,7 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     json: { type: "boolean", default: false },
-    rounds: { type: "string", default: "7" },
+    rounds: { type: "string" },
     python: { type: "string" },
     size: { type: "string", default: "256x256" },
     precision: { type: "string", default: "int8" },
@@ -24,19 +28,26 @@ const { values, positionals } = parseArgs({
     "single-blocks": { type: "string", default: "38" },
     "text-tokens": { type: "string", default: "256" },
     threads: { type: "string" },
+    seconds: { type: "string", default: "60" },
   },
 });
 
 const [name = "sketch"] = positionals;
 switch (name) {
   case "sketch":
-    show(await benchSketch({ rounds: Number(values.rounds), python: values.python }));
+    show(await benchSketch({ rounds: rounds(7), python: values.python }));
+    break;
+  case "api-load":
+    requireAll(await benchApiLoad({ seconds: Number(values.seconds) }));
+    break;
+  case "api-overhead":
+    show(await benchApiOverhead({ rounds: rounds(40) }));
     break;
   case "flux-step":
     console.log(JSON.stringify(await fluxStep()));
     break;
   default:
-    console.error(`bench: there is no benchmark "${name}"; there are sketch and flux-step.`);
+    console.error(`bench: there is no benchmark "${name}"; there are sketch, api-load, api-overhead and flux-step.`);
     process.exitCode = 2;
 }
 
@@ -53,8 +64,12 @@ async function fluxStep() {
     singleBlocks: Number(values["single-blocks"]),
     textTokens: Number(values["text-tokens"]),
     threads: values.threads === undefined ? undefined : Number(values.threads),
-    steps: Number(values.rounds),
+    steps: rounds(7),
   });
+}
+
+function rounds(usual: number): number {
+  return Number(values.rounds ?? usual);
 }
 
 function show(figures: Figure[]): void {
@@ -66,6 +81,12 @@ function show(figures: Figure[]): void {
     const bound = limit === undefined ? "" : `  (wanted: at most ${limit} ${unit})`;
     console.log(`${what.padEnd(58)} ${format(median)} ${unit}  [${format(min)} to ${format(max)}]${bound}`);
   }
+}
+
+/** Shows the figures; the program fails when one is above its limit. */
+function requireAll(figures: Figure[]): void {
+  show(figures);
+  if (figures.some(({ median, limit = Infinity }) => median > limit)) process.exitCode = 1;
 }
 
 function format(value: number): string {
