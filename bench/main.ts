@@ -3,6 +3,8 @@
  *
  *     npm run bench                                the built-in model, as a user meets it
  *     npm run bench -- sketch --python PYTHON      … beside diffusers, drawing the same pictures in turn
+ *     npm run bench -- api-load [--seconds 60]     200 clients at once; fails when the model list keeps them waiting
+ *     npm run bench -- api-overhead                everything but inference
  *     npm run bench -- flux-step --size 512x512 --precision int8 [--double-blocks 19] [--single-blocks 38]
  *     npm run bench -- stand-in --model FOLDER     writes a model with FLUX.1-dev's shapes and random values, 34 GB
  *     npm run bench -- flux --model FOLDER         … and draws with it, or with a real one, from prompt to picture
@@ -13,6 +15,8 @@ import { parseArgs } from "node:util";
 import { join } from "node:path";
 import { precisions } from "../src/pipelines/precision.ts";
 import { benchFlux } from "./flux.ts";
+import { benchApiLoad } from "./api-load.ts";
+import { benchApiOverhead } from "./api-overhead.ts";
 import { benchFluxStep } from "./flux-step.ts";
 import type { Figure } from "./measure.ts";
 import { benchSketch } from "./sketch.ts";
@@ -22,7 +26,7 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     json: { type: "boolean", default: false },
-    rounds: { type: "string", default: "7" },
+    rounds: { type: "string" },
     python: { type: "string" },
     size: { type: "string", default: "256x256" },
     precision: { type: "string", default: "int8" },
@@ -33,13 +37,20 @@ const { values, positionals } = parseArgs({
     model: { type: "string" },
     cache: { type: "string" },
     steps: { type: "string", default: "4" },
+    seconds: { type: "string", default: "60" },
   },
 });
 
 const [name = "sketch"] = positionals;
 switch (name) {
   case "sketch":
-    show(await benchSketch({ rounds: Number(values.rounds), python: values.python }));
+    show(await benchSketch({ rounds: rounds(7), python: values.python }));
+    break;
+  case "api-load":
+    requireAll(await benchApiLoad({ seconds: Number(values.seconds) }));
+    break;
+  case "api-overhead":
+    show(await benchApiOverhead({ rounds: rounds(40) }));
     break;
   case "flux-step":
     console.log(JSON.stringify(await fluxStep()));
@@ -51,7 +62,9 @@ switch (name) {
     console.log(`${await writeStandIn({ folder: modelFolder(), ...depth() })} bytes`);
     break;
   default:
-    console.error(`bench: there is no benchmark "${name}"; there are sketch, flux-step, flux and stand-in.`);
+    console.error(
+      `bench: there is no benchmark "${name}"; there are sketch, api-load, api-overhead, flux-step, flux and stand-in.`,
+    );
     process.exitCode = 2;
 }
 
@@ -61,7 +74,7 @@ async function fluxStep() {
     ...stepOptions(),
     ...depth(),
     precision: values.precision,
-    steps: Number(values.rounds),
+    steps: rounds(7),
   });
 }
 
@@ -90,6 +103,10 @@ function modelFolder(): string {
   return values.model;
 }
 
+function rounds(usual: number): number {
+  return Number(values.rounds ?? usual);
+}
+
 function show(figures: Figure[]): void {
   if (values.json) {
     console.log(JSON.stringify(figures));
@@ -99,6 +116,12 @@ function show(figures: Figure[]): void {
     const bound = limit === undefined ? "" : `  (wanted: at most ${limit} ${unit})`;
     console.log(`${what.padEnd(58)} ${format(median)} ${unit}  [${format(min)} to ${format(max)}]${bound}`);
   }
+}
+
+/** Shows the figures; the program fails when one is above its limit. */
+function requireAll(figures: Figure[]): void {
+  show(figures);
+  if (figures.some(({ median, limit = Infinity }) => median > limit)) process.exitCode = 1;
 }
 
 function format(value: number): string {

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 
 export interface Figure {
   what: string;
-  unit: "s" | "ms" | "MB" | "x";
+  unit: "s" | "ms" | "MB" | "x" | "/s" | "";
   median: number;
   min: number;
   max: number;
@@ -18,6 +18,12 @@ export function figure(what: string, unit: Figure["unit"], values: readonly numb
   const median = (sorted[Math.floor(middle)]! + sorted[Math.ceil(middle) - 1]!) / 2;
   const range = { min: sorted[0]!, max: sorted.at(-1)! };
   return limit === undefined ? { what, unit, median, ...range } : { what, unit, median, ...range, limit };
+}
+
+/** The value that a share of `values`, from 0 to 1, does not exceed. */
+export function percentile(values: readonly number[], share: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)]!;
 }
 
 /** Seconds that `work` takes. */

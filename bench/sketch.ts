@@ -1,10 +1,11 @@
 /** The built-in model as a user meets it: a cold command line, a warm server, and the server's manners while it draws. */
-import { type ChildProcess, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { type Figure, figure, PeakMemory, runCommand, seconds } from "./measure.ts";
+import { type ServerProcess, startServer } from "./easel-server.ts";
+import { type Figure, figure, runCommand, seconds } from "./measure.ts";
 
 const root = join(import.meta.dirname, "..");
 const prompt = "A white cat resting in Rome";
@@ -41,18 +42,18 @@ async function coldCommandLine(scratch: string, rounds: number): Promise<Figure[
 }
 
 async function warmServer(scratch: string, options: { rounds: number; python: string | undefined }): Promise<Figure[]> {
-  const server = await startServer(scratch);
+  const server = await startServer(join(scratch, "home"));
   const peer = options.python === undefined ? undefined : await startPeer(options.python);
   try {
-    await server.draw(256); // loads the model
+    await draw(server, 256); // loads the model
     const small: number[] = [];
     const peerSmall: number[] = [];
     for (let i = 0; i < options.rounds; i++) {
-      small.push(await seconds(() => server.draw(256)));
+      small.push(await seconds(() => draw(server, 256)));
       if (peer !== undefined) peerSmall.push(await peer.draw());
     }
     const large: number[] = [];
-    for (let i = 0; i < Math.min(options.rounds, 5); i++) large.push(await seconds(() => server.draw(1024)));
+    for (let i = 0; i < Math.min(options.rounds, 5); i++) large.push(await seconds(() => draw(server, 1024)));
     const listing = await listWhileDrawing(server);
     return [
       figure("POST /v1/images/generations, 256x256, warm", "s", small, 2),
@@ -76,64 +77,16 @@ async function warmServer(scratch: string, options: { rounds: number; python: st
   }
 }
 
-interface Server {
-  draw(size: number): Promise<void>;
-  list(): Promise<void>;
-  /** Ends it; returns its peak memory in MB. */
-  stop(): number;
-}
-
-async function startServer(scratch: string): Promise<Server> {
-  const key = "bench-key";
-  const child = spawn(process.execPath, [join(root, "src/cli/main.ts"), "serve", "--port", "0"], {
-    env: { ...process.env, EASEL_HOME: join(scratch, "home"), EASEL_API_KEY: key, EASEL_LOG_LEVEL: "error" },
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  const memory = new PeakMemory(child);
-  const base = await listeningAddress(child);
-  const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
-  const request = async (path: string, init: RequestInit) => {
-    const response = await fetch(base + path, { ...init, headers });
-    const body = await response.text();
-    if (!response.ok) throw new Error(`${path} answered ${response.status}: ${body}`);
-  };
-  let stopped = false;
-  let peakMb = Number.NaN;
-  return {
-    draw: (size) =>
-      request("/v1/images/generations", {
-        method: "POST",
-        body: JSON.stringify({ prompt, seed: 0, size: `${size}x${size}` }),
-      }),
-    list: () => request("/v1/models", {}),
-    stop() {
-      if (!stopped) {
-        stopped = true;
-        peakMb = memory.stop();
-        child.kill();
-      }
-      return peakMb;
-    },
-  };
-}
-
-async function listeningAddress(child: ChildProcess): Promise<string> {
-  for await (const line of createInterface({ input: child.stdout! })) {
-    const address = /listening on (http:\S+)/.exec(line)?.[1];
-    if (address !== undefined) {
-      child.stdout!.resume();
-      return address;
-    }
-  }
-  throw new Error("the server ended before it listened");
+async function draw(server: ServerProcess, size: number): Promise<void> {
+  await server.request("/v1/images/generations", { prompt, seed: 0, size: `${size}x${size}` });
 }
 
 /** Milliseconds of each model listing, asked one after the other while a large picture is drawn. */
-async function listWhileDrawing(server: Server): Promise<number[]> {
+async function listWhileDrawing(server: ServerProcess): Promise<number[]> {
   const times: number[] = [];
-  const drawn = server.draw(1024);
+  const drawn = draw(server, 1024);
   while ((await Promise.race([drawn, pause()])) === "pause") {
-    times.push(1000 * (await seconds(() => server.list())));
+    times.push(1000 * (await seconds(() => server.request("/v1/models"))));
   }
   return times;
 }

@@ -35,6 +35,9 @@ export const statusOf: Readonly<Record<ErrorCode, number>> = {
   internal: 500,
 };
 
+/** Refusals of a healthy server: under load they come by the hundred, and each answer has its line in the log anyway. */
+const noFaults: ReadonlySet<ErrorCode> = new Set(["queue_full", "cancelled", "shutting_down", "lost"]);
+
 export interface ErrorBody {
   error: { message: string; type: string; param: string | null; code: string | null };
 }
@@ -43,7 +46,7 @@ export interface ErrorBody {
 export function sendError(reply: FastifyReply, error: unknown): FastifyReply {
   const easelError = toEaselError(error);
   const status = statusOf[easelError.code];
-  if (status >= 500) reply.log.error({ err: error }, easelError.message);
+  if (status >= 500 && !noFaults.has(easelError.code)) reply.log.error({ err: error }, easelError.message);
   if (status === 401) reply.header("www-authenticate", "Bearer");
   // The clients' retries cannot mend a spent budget.
   if (easelError.code === "insufficient_quota") reply.header("x-should-retry", "false");

@@ -2,7 +2,14 @@
 import { chmodSync, closeSync, mkdirSync, openSync } from "node:fs";
 import { dirname, join } from "node:path";
 import SQLite from "better-sqlite3";
-import { type Dialect, Kysely, PostgresDialect, SqliteDialect } from "kysely";
+import {
+  type Dialect,
+  Kysely,
+  PostgresDialect,
+  type SqliteDatabase,
+  SqliteDialect,
+  type SqliteStatement,
+} from "kysely";
 import { Migrator } from "kysely/migration";
 import { EaselError } from "../errors.ts";
 import { migrations } from "./migrations.ts";
@@ -166,11 +173,24 @@ function sqliteDialect(path: string): Dialect {
     // In WAL mode this loses nothing when the process is killed, and spares the event loop a wait for the disk.
     database.pragma("synchronous = NORMAL");
     database.pragma("foreign_keys = ON");
-    return new SqliteDialect({ database });
+    return new SqliteDialect({ database: withPreparedStatements(database) });
   } catch (error) {
     database.close();
     throw error;
   }
+}
+
+/** Kysely has every query prepared anew, which takes longer than most of ours take to run; there are a few dozen of them. */
+function withPreparedStatements(database: SQLite.Database): SqliteDatabase {
+  const prepared = new Map<string, SqliteStatement>();
+  return {
+    prepare(sql) {
+      const statement = prepared.get(sql) ?? database.prepare(sql);
+      prepared.set(sql, statement);
+      return statement;
+    },
+    close: () => database.close(),
+  };
 }
 
 async function postgresDialect(connectionString: string): Promise<Dialect> {
