@@ -4,17 +4,24 @@
  *     npm run bench                                the built-in model, as a user meets it
  *     npm run bench -- sketch --python PYTHON      … beside diffusers, drawing the same pictures in turn
  *     npm run bench -- flux-step --size 512x512 --precision int8 [--double-blocks 19] [--single-blocks 38]
+ *     npm run bench -- flux-peers --size 512x512 --double-blocks 2 --single-blocks 4 [--python PYTHON] [--sd-cli PROGRAM]
+ *                                                  … beside diffusers and stable-diffusion.cpp, in turn
  *     npm run bench -- stand-in --model FOLDER     writes a model with FLUX.1-dev's shapes and random values, 34 GB
  *     npm run bench -- flux --model FOLDER         … and draws with it, or with a real one, from prompt to picture
  *
  * Medians, with the range. `--json` prints one line for programs.
  */
+import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { join } from "node:path";
 import { precisions } from "../src/pipelines/flux-pipeline.ts";
 import { benchFlux } from "./flux.ts";
+import { benchFluxPeers } from "./flux-peers.ts";
 import { benchFluxStep } from "./flux-step.ts";
 import type { Figure } from "./measure.ts";
+import { torchKinds } from "./peers/diffusers.ts";
+import { ggufTypes } from "./peers/random-gguf.ts";
+import { findSdCli } from "./peers/sd-cpp.ts";
 import { benchSketch } from "./sketch.ts";
 import { writeStandIn } from "./stand-in.ts";
 
@@ -24,6 +31,9 @@ const { values, positionals } = parseArgs({
     json: { type: "boolean", default: false },
     rounds: { type: "string", default: "7" },
     python: { type: "string" },
+    torch: { type: "string", multiple: true, default: [...torchKinds] },
+    "sd-cli": { type: "string", multiple: true },
+    gguf: { type: "string", multiple: true, default: ["q8_0"] },
     size: { type: "string", default: "256x256" },
     precision: { type: "string", default: "int8" },
     "double-blocks": { type: "string", default: "19" },
@@ -44,6 +54,9 @@ switch (name) {
   case "flux-step":
     console.log(JSON.stringify(await fluxStep()));
     break;
+  case "flux-peers":
+    show(await fluxPeers());
+    break;
   case "flux":
     show(await flux());
     break;
@@ -51,7 +64,9 @@ switch (name) {
     console.log(`${await writeStandIn({ folder: modelFolder(), ...depth() })} bytes`);
     break;
   default:
-    console.error(`bench: there is no benchmark "${name}"; there are sketch, flux-step, flux and stand-in.`);
+    console.error(
+      `bench: there is no benchmark "${name}"; there are sketch, flux-step, flux-peers, flux and stand-in.`,
+    );
     process.exitCode = 2;
 }
 
@@ -63,6 +78,29 @@ async function fluxStep() {
     precision: values.precision,
     steps: Number(values.rounds),
   });
+}
+
+async function fluxPeers(): Promise<Figure[]> {
+  const sdClis = values["sd-cli"] ?? [findSdCli()].filter((found) => found !== undefined);
+  if (values.python === undefined && sdClis.length === 0)
+    throw new Error("no peer: give a Python with torch and diffusers (--python) or stable-diffusion.cpp (--sd-cli)");
+  const { threads = availableParallelism(), ...size } = stepOptions();
+  return await benchFluxPeers({
+    ...size,
+    ...depth(),
+    threads,
+    rounds: Number(values.rounds),
+    python: values.python,
+    torchKinds: values.torch.map((kind) => known("--torch", kind, torchKinds)),
+    sdClis,
+    ggufTypes: values.gguf.map((type) => known("--gguf", type, Object.keys(ggufTypes) as (keyof typeof ggufTypes)[])),
+  });
+}
+
+function known<T extends string>(option: string, value: string, all: readonly T[]): T {
+  const found = all.find((candidate) => candidate === value);
+  if (found === undefined) throw new Error(`${option} must be one of ${all.join(", ")}`);
+  return found;
 }
 
 async function flux(): Promise<Figure[]> {
