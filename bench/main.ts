@@ -6,19 +6,26 @@
  *     npm run bench -- api-load [--seconds 60]     200 clients at once; fails when the model list keeps them waiting
  *     npm run bench -- api-overhead                everything but inference
  *     npm run bench -- flux-step --size 512x512 --precision int8 [--double-blocks 19] [--single-blocks 38]
+ *     npm run bench -- flux-peers --size 512x512 --double-blocks 2 --single-blocks 4 [--python PYTHON] [--sd-cli PROGRAM]
+ *                                                  … beside diffusers and stable-diffusion.cpp, in turn
  *     npm run bench -- stand-in --model FOLDER     writes a model with FLUX.1-dev's shapes and random values, 34 GB
  *     npm run bench -- flux --model FOLDER         … and draws with it, or with a real one, from prompt to picture
  *
  * Medians, with the range. `--json` prints one line for programs.
  */
+import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { join } from "node:path";
 import { precisions } from "../src/pipelines/precision.ts";
 import { benchFlux } from "./flux.ts";
 import { benchApiLoad } from "./api-load.ts";
 import { benchApiOverhead } from "./api-overhead.ts";
+import { benchFluxPeers } from "./flux-peers.ts";
 import { benchFluxStep } from "./flux-step.ts";
 import type { Figure } from "./measure.ts";
+import { torchKinds } from "./peers/diffusers.ts";
+import { ggufTypes } from "./peers/random-gguf.ts";
+import { findSdCli } from "./peers/sd-cpp.ts";
 import { benchSketch } from "./sketch.ts";
 import { writeStandIn } from "./stand-in.ts";
 
@@ -28,6 +35,9 @@ const { values, positionals } = parseArgs({
     json: { type: "boolean", default: false },
     rounds: { type: "string" },
     python: { type: "string" },
+    torch: { type: "string", multiple: true, default: [...torchKinds] },
+    "sd-cli": { type: "string", multiple: true },
+    gguf: { type: "string", multiple: true, default: ["q8_0"] },
     size: { type: "string", default: "256x256" },
     precision: { type: "string", default: "int8" },
     "double-blocks": { type: "string", default: "19" },
@@ -55,6 +65,9 @@ switch (name) {
   case "flux-step":
     console.log(JSON.stringify(await fluxStep()));
     break;
+  case "flux-peers":
+    show(await fluxPeers());
+    break;
   case "flux":
     show(await flux());
     break;
@@ -63,7 +76,7 @@ switch (name) {
     break;
   default:
     console.error(
-      `bench: there is no benchmark "${name}"; there are sketch, api-load, api-overhead, flux-step, flux and stand-in.`,
+      `bench: there is no benchmark "${name}"; there are sketch, api-load, api-overhead, flux-step, flux-peers, flux and stand-in.`,
     );
     process.exitCode = 2;
 }
@@ -76,6 +89,29 @@ async function fluxStep() {
     precision: values.precision,
     steps: rounds(7),
   });
+}
+
+async function fluxPeers(): Promise<Figure[]> {
+  const sdClis = values["sd-cli"] ?? [findSdCli()].filter((found) => found !== undefined);
+  if (values.python === undefined && sdClis.length === 0)
+    throw new Error("no peer: give a Python with torch and diffusers (--python) or stable-diffusion.cpp (--sd-cli)");
+  const { threads = availableParallelism(), ...size } = stepOptions();
+  return await benchFluxPeers({
+    ...size,
+    ...depth(),
+    threads,
+    rounds: Number(values.rounds),
+    python: values.python,
+    torchKinds: values.torch.map((kind) => known("--torch", kind, torchKinds)),
+    sdClis,
+    ggufTypes: values.gguf.map((type) => known("--gguf", type, Object.keys(ggufTypes) as (keyof typeof ggufTypes)[])),
+  });
+}
+
+function known<T extends string>(option: string, value: string, all: readonly T[]): T {
+  const found = all.find((candidate) => candidate === value);
+  if (found === undefined) throw new Error(`${option} must be one of ${all.join(", ")}`);
+  return found;
 }
 
 async function flux(): Promise<Figure[]> {
