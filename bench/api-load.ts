@@ -169,6 +169,7 @@ function startProbe(url: string, key: string): { stop(): Promise<number[]> } {
   promise.catch(() => {});
   return {
     stop() {
+      // oxlint-disable-next-line unicorn/require-post-message-target-origin -- to a thread, not to a window
       worker.postMessage("stop");
       return promise;
     },

@@ -100,7 +100,7 @@ async function fluxPeers(): Promise<Figure[]> {
     ...size,
     ...depth(),
     threads,
-    rounds: Number(values.rounds),
+    rounds: rounds(3),
     python: values.python,
     torchKinds: values.torch.map((kind) => known("--torch", kind, torchKinds)),
     sdClis,
@@ -115,8 +115,7 @@ function known<T extends string>(option: string, value: string, all: readonly T[
 }
 
 async function flux(): Promise<Figure[]> {
-  const precision = precisions.find((known) => known === values.precision);
-  if (precision === undefined) throw new Error(`--precision must be one of ${precisions.join(", ")}`);
+  const precision = known("--precision", values.precision, precisions);
   const modelDir = modelFolder();
   const cacheDir = values.cache ?? join(modelDir, "converted");
   return await benchFlux({ ...stepOptions(), modelDir, cacheDir, precision, steps: Number(values.steps) });

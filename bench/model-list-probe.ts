@@ -3,10 +3,10 @@ import { parentPort, workerData } from "node:worker_threads";
 
 const { url, key, intervalMs } = workerData as { url: string; key: string; intervalMs: number };
 const durationsMs: number[] = [];
-let stopped = false;
-parentPort!.once("message", () => (stopped = true));
+const stopping = new AbortController();
+parentPort!.once("message", () => stopping.abort());
 
-while (!stopped) {
+while (!stopping.signal.aborted) {
   const startedMs = performance.now();
   const response = await fetch(`${url}/v1/models`, { headers: { authorization: `Bearer ${key}` } });
   await response.json();
@@ -14,4 +14,5 @@ while (!stopped) {
   durationsMs.push(performance.now() - startedMs);
   await new Promise((resolve) => setTimeout(resolve, intervalMs));
 }
+// oxlint-disable-next-line unicorn/require-post-message-target-origin -- to a thread, not to a window
 parentPort!.postMessage(durationsMs);

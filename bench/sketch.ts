@@ -45,15 +45,15 @@ async function warmServer(scratch: string, options: { rounds: number; python: st
   const server = await startServer(join(scratch, "home"));
   const peer = options.python === undefined ? undefined : await startPeer(options.python);
   try {
-    await draw(server, 256); // loads the model
+    await drawSquare(server, 256); // loads the model
     const small: number[] = [];
     const peerSmall: number[] = [];
     for (let i = 0; i < options.rounds; i++) {
-      small.push(await seconds(() => draw(server, 256)));
+      small.push(await seconds(() => drawSquare(server, 256)));
       if (peer !== undefined) peerSmall.push(await peer.draw());
     }
     const large: number[] = [];
-    for (let i = 0; i < Math.min(options.rounds, 5); i++) large.push(await seconds(() => draw(server, 1024)));
+    for (let i = 0; i < Math.min(options.rounds, 5); i++) large.push(await seconds(() => drawSquare(server, 1024)));
     const listing = await listWhileDrawing(server);
     return [
       figure("POST /v1/images/generations, 256x256, warm", "s", small, 2),
@@ -77,14 +77,14 @@ async function warmServer(scratch: string, options: { rounds: number; python: st
   }
 }
 
-async function draw(server: ServerProcess, size: number): Promise<void> {
+async function drawSquare(server: ServerProcess, size: number): Promise<void> {
   await server.request("/v1/images/generations", { prompt, seed: 0, size: `${size}x${size}` });
 }
 
 /** Milliseconds of each model listing, asked one after the other while a large picture is drawn. */
 async function listWhileDrawing(server: ServerProcess): Promise<number[]> {
   const times: number[] = [];
-  const drawn = draw(server, 1024);
+  const drawn = drawSquare(server, 1024);
   while ((await Promise.race([drawn, pause()])) === "pause") {
     times.push(1000 * (await seconds(() => server.request("/v1/models"))));
   }
