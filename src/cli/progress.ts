@@ -1,5 +1,6 @@
 /** The progress of work on stderr: a bar on a terminal, a few plain lines elsewhere. */
 import type { GenerationEvent } from "../engine/engine.ts";
+import { deviceTitles } from "../onnx/devices.ts";
 
 const barWidth = 24;
 /** Without a terminal, one line for each such part of a picture. */
@@ -22,6 +23,9 @@ export async function showProgress(
   for await (const event of events) {
     if (event.type === "started") {
       stream.write(stream.isTTY ? `Loading ${model}...` : `Loading ${model}\n`);
+    } else if (event.type === "device" && event.reason !== undefined) {
+      const choice = `Computing on ${deviceTitles[event.device]}: ${event.reason}`;
+      stream.write(stream.isTTY ? `${clear}${choice}...` : `${choice}\n`);
     } else if (event.type === "progress") {
       const { imageIndex, step, steps } = event;
       const image = numImages > 1 ? `Image ${imageIndex + 1} of ${numImages}` : words.doing;

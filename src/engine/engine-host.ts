@@ -5,6 +5,7 @@ import { once } from "node:events";
 import { setPriority } from "node:os";
 import { extname } from "node:path";
 import { CancelledError, deserializeError, EaselError } from "../errors.ts";
+import type { DeviceChoice } from "../onnx/device-choice.ts";
 import type { Progress } from "../pipelines/flux-pipeline.ts";
 import type {
   EncodedPreview,
@@ -28,6 +29,8 @@ export interface EngineHostOptions {
 
 export interface RunOptions {
   signal?: AbortSignal | undefined;
+  /** When a model was loaded anew. */
+  onDevice?: ((choice: DeviceChoice) => void) | undefined;
   onProgress?: ((progress: Progress) => void) | undefined;
   onPreview?: ((preview: EncodedPreview) => void) | undefined;
 }
@@ -89,7 +92,7 @@ export class EngineHost {
    * Runs one job at a time. Settles when the process is free again: for a cancelled job that is when it has stopped, by
    * itself or by being killed. Throws what the job threw, `cancelled`, or `engine_crashed`.
    */
-  async #run(work: EngineWork, { signal, onProgress, onPreview }: RunOptions) {
+  async #run(work: EngineWork, { signal, onDevice, onProgress, onPreview }: RunOptions) {
     if (signal?.aborted) throw new CancelledError();
     const id = randomUUID();
     const child = this.start();
@@ -98,7 +101,8 @@ export class EngineHost {
 
     const onMessage = (message: FromEngineProcess) => {
       if (message.id !== id) return;
-      if (message.type === "progress") onProgress?.(message.progress);
+      if (message.type === "device") onDevice?.(message.choice);
+      else if (message.type === "progress") onProgress?.(message.progress);
       else if (message.type === "preview") onPreview?.(message.preview);
       else if (message.type === "done") resolve(message.result);
       else reject(deserializeError(message.error));

@@ -1,6 +1,7 @@
 /** What the engine and its child process say to each other: plain data, so that a queue could stand between them. */
 import type { SerializedError } from "../errors.ts";
 import type { ImageFormat, PictureMetadata } from "../images/metadata.ts";
+import type { DeviceChoice } from "../onnx/device-choice.ts";
 import type { FluxPipelineOptions, GenerationParams, GenerationResult, Progress } from "../pipelines/flux-pipeline.ts";
 import type { Picture } from "../pipelines/upscale-pipeline.ts";
 import type { EnlargerRuntime } from "./enlarger.ts";
@@ -78,6 +79,7 @@ export interface JobResult extends Omit<GenerationResult, "images"> {
 export type ToEngineProcess = (EngineWork & { id: string }) | { type: "cancel"; id: string };
 
 export type FromEngineProcess =
+  | { type: "device"; id: string; choice: DeviceChoice }
   | { type: "progress"; id: string; progress: Progress }
   | { type: "preview"; id: string; preview: EncodedPreview }
   | { type: "done"; id: string; result: JobResult | EnlargementResult }

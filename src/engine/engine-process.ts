@@ -57,6 +57,7 @@ async function generate(id: string, job: GenerationJob, signal: AbortSignal): Pr
   const { device, threads } = job.pipeline;
   const foundLoaded = pool.has(job.pipeline);
   const pipeline = await pool.get(job.pipeline);
+  if (!foundLoaded) send({ type: "device", id, choice: pipeline.device });
   const { images: drawn, ...result } = await pipeline.generate(params, {
     signal,
     onProgress: (progress) => send({ type: "progress", id, progress }),

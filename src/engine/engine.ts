@@ -1,6 +1,7 @@
 /** The one way to have a picture drawn or enlarged: submit, watch, cancel. Knows nothing of HTTP or terminals. */
 import { randomUUID } from "node:crypto";
 import { CancelledError, EaselError } from "../errors.ts";
+import type { DeviceChoice } from "../onnx/device-choice.ts";
 import type { FluxPipelineOptions, Progress } from "../pipelines/flux-pipeline.ts";
 import { EngineHost, type EngineHostOptions, type RunOptions } from "./engine-host.ts";
 import type { EncodedPreview, EnlargementJob, EnlargementResult, GenerationJob, JobResult } from "./engine-messages.ts";
@@ -24,6 +25,8 @@ export interface EngineOptions extends Omit<FluxPipelineOptions, "modelDir">, En
   queueBound?: number | undefined;
   /** Of these, how many of one lane. Default: all of them. */
   queueBoundPerKey?: number | undefined;
+  /** Told when a model was loaded, where it runs and why there. */
+  onDevice?: ((choice: DeviceChoice) => void) | undefined;
 }
 
 export interface SubmitOptions {
@@ -38,12 +41,13 @@ export interface SubmitOptions {
 
 /**
  * What happens to a generation, in this order; `queued` comes again whenever its place changes, and `started` when the engine
- * process ended in the middle and a new one begins again.
+ * process ended in the middle and a new one begins again. `device` comes only when the model had to be loaded.
  */
 export type GenerationEvent =
   /** `ahead`: generations to be drawn before this one. */
   | { type: "queued"; ahead: number }
   | { type: "started" }
+  | ({ type: "device" } & DeviceChoice)
   | ({ type: "progress" } & Progress)
   | ({ type: "preview" } & EncodedPreview);
 
@@ -85,6 +89,7 @@ export class Engine {
   readonly #planning: Planning;
   readonly #queue: GenerationQueue;
   readonly #host: EngineHost;
+  readonly #onDevice: ((choice: DeviceChoice) => void) | undefined;
   readonly #closing = new AbortController();
 
   private constructor({
@@ -97,6 +102,7 @@ export class Engine {
     precision,
     cacheDir,
     threads,
+    onDevice,
     ...options
   }: EngineOptions) {
     this.catalog = catalog;
@@ -110,6 +116,7 @@ export class Engine {
     };
     this.#queue = new GenerationQueue({ bound: queueBound, laneBound: queueBoundPerKey });
     this.#host = new EngineHost(host);
+    this.#onDevice = onDevice;
   }
 
   /** An engine whose process is starting; requests may be submitted at once. */
@@ -198,11 +205,15 @@ export class Engine {
     // The caller is answered at once; the queue goes on when the process has really stopped.
     abort.addEventListener("abort", () => reject(cancelledError(abort)), { once: true });
 
+    const onDevice = (choice: DeviceChoice) => {
+      events.push({ type: "device", ...choice });
+      this.#onDevice?.(choice);
+    };
     const onProgress = (progress: Progress) => events.push({ type: "progress", ...progress });
     const onPreview = (preview: EncodedPreview) => events.push({ type: "preview", ...preview });
     const attempt = async () => {
       events.push({ type: "started" });
-      return await work({ signal: abort, onProgress, onPreview });
+      return await work({ signal: abort, onDevice, onProgress, onPreview });
     };
     const queued: QueuedWork = {
       ...turn,

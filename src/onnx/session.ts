@@ -3,6 +3,7 @@ import * as ort from "onnxruntime-node";
 import { EaselError, ModelInvalidError } from "../errors.ts";
 import type { ResolvedDevice } from "./devices.ts";
 import type { OnnxGraph } from "./graph-builder.ts";
+import { PlacementProfile } from "./placement.ts";
 
 /** A tensor in JavaScript's memory. */
 export interface HostTensor<T extends Float32Array | BigInt64Array = Float32Array | BigInt64Array> {
@@ -22,17 +23,26 @@ export interface SessionOptions {
   device: ResolvedDevice;
   /** CPU threads. */
   threads: number;
+  /** Told after the first run which operations the CPU had to do for another device; not when there are none. */
+  onCpuOperations?: ((names: readonly string[]) => void) | undefined;
 }
 
 export class Session {
   readonly #session: ort.InferenceSession;
+  readonly #options: SessionOptions;
+  /** Of the first run, on other devices than the CPU. */
+  #placement: PlacementProfile | undefined;
 
-  private constructor(session: ort.InferenceSession) {
+  private constructor(session: ort.InferenceSession, options: SessionOptions, placement: PlacementProfile | undefined) {
     this.#session = session;
+    this.#options = options;
+    this.#placement = placement;
   }
 
   /** @throws ModelInvalidError when ONNX Runtime refuses the graph or cannot read its weights. */
   static async create(graph: OnnxGraph, options: SessionOptions): Promise<Session> {
+    const watched = options.device !== "cpu" && options.onCpuOperations !== undefined;
+    const placement = watched ? new PlacementProfile() : undefined;
     const sessionOptions: ort.InferenceSession.SessionOptions = {
       executionProviders: options.device === "cpu" ? ["cpu"] : [options.device, "cpu"],
       intraOpNumThreads: options.threads,
@@ -41,10 +51,12 @@ export class Session {
       ...(graph.externalDataDir === undefined
         ? {}
         : { extra: { session: { model_external_initializers_file_folder_path: graph.externalDataDir } } }),
+      ...(placement === undefined ? {} : { enableProfiling: true, profileFilePrefix: placement.prefix }),
     };
     try {
-      return new Session(await ort.InferenceSession.create(graph.model, sessionOptions));
+      return new Session(await ort.InferenceSession.create(graph.model, sessionOptions), options, placement);
     } catch (cause) {
+      placement?.[Symbol.dispose]();
       throw new ModelInvalidError(`The model could not be loaded: ${reason(cause)}.`, { cause });
     }
   }
@@ -72,6 +84,7 @@ export class Session {
     } catch (cause) {
       throw new EaselError("internal", `The network failed while it ran: ${reason(cause)}.`, { cause });
     }
+    this.#tellPlacement();
     const outputs: Record<string, HostTensor<Float32Array>> = {};
     for (const [name, tensor] of Object.entries(results)) {
       outputs[name] = { data: tensor.data as Float32Array, dims: tensor.dims };
@@ -82,6 +95,16 @@ export class Session {
   /** Gives the network's memory back. */
   async dispose(): Promise<void> {
     await this.#session.release();
+    this.#placement?.[Symbol.dispose]();
+  }
+
+  #tellPlacement(): void {
+    if (this.#placement === undefined) return;
+    using placement = this.#placement;
+    this.#placement = undefined;
+    this.#session.endProfiling();
+    const names = placement.cpuOperations();
+    if (names.length > 0) this.#options.onCpuOperations?.(names);
   }
 }
 

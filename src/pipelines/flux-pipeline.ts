@@ -10,10 +10,12 @@ import type { RgbImage } from "../images/rgb-image.ts";
 import { ConfigReader } from "../models/config-reader.ts";
 import { type FluxConfig, parseFluxConfig } from "../models/flux/config.ts";
 import { fluxTransformer, ropeTable, timeEmbeddingDim, timestepEmbedding } from "../models/flux/transformer.ts";
-import { type DeviceName, type ResolvedDevice, resolveDevice } from "../onnx/devices.ts";
+import type { DeviceChoice } from "../onnx/device-choice.ts";
+import type { DeviceName, ResolvedDevice } from "../onnx/devices.ts";
 import type { HostTensor } from "../onnx/session.ts";
 import { FlowMatchEulerScheduler } from "../schedulers/flow-match-euler.ts";
 import { openLora } from "../weights/lora.ts";
+import { PlannedDevice } from "./device-plan.ts";
 import { type EncodedPrompt, PromptEncoder } from "./encode-prompt.ts";
 import {
   addNoise,
@@ -136,7 +138,7 @@ interface PipelineParts {
   codec: LatentCodec;
   card: ModelCard;
   defaults: GenerationDefaults;
-  device: ResolvedDevice;
+  device: PlannedDevice;
 }
 
 /** What LoRAs change. */
@@ -165,17 +167,18 @@ export class FluxPipeline {
   static async load(options: FluxPipelineOptions): Promise<FluxPipeline> {
     const { modelDir } = options;
     const precision = availablePrecision(options.precision ?? "fp32");
-    const device = await resolveDevice(options.device ?? "auto");
+    checkModelIndex(modelDir);
+    const device = await PlannedDevice.of(modelDir, options.device ?? "auto", precision);
     const loader = new NetworkLoader({
       modelDir,
-      device,
+      device: device.device,
+      onCpuOperations: device.onCpuOperations,
       threads: options.threads ?? 0,
       precision,
       cacheDir: options.cacheDir,
     });
     const networks = new ResidentNetworks(loader);
-    checkModelIndex(modelDir);
-    if (device === "cpu") requireMemory(modelDir, precision);
+    if (device.device === "cpu") requireMemory(modelDir, precision);
 
     const transformerDir = join(modelDir, "transformer");
     const fluxConfig = parseFluxConfig(ConfigReader.read(transformerDir));
@@ -202,6 +205,11 @@ export class FluxPipeline {
     await codec.prepare();
     await pipeline.#adaptedWith([]);
     return pipeline;
+  }
+
+  /** Where it draws, and why there. */
+  get device(): DeviceChoice {
+    return this.#parts.device;
   }
 
   /**
@@ -293,6 +301,7 @@ export class FluxPipeline {
       if (params.condition !== undefined) picture = await keepOutsideMask(picture, params.condition);
       images.push({ ...picture, seed, drawnWidth: drawn.width, drawnHeight: drawn.height });
     }
+    notices.push(...this.#parts.device.notices());
     return {
       images,
       notices,
@@ -302,7 +311,7 @@ export class FluxPipeline {
       maxSequenceLength,
       promptTokens: prompt.tokens + (negative?.tokens ?? 0),
       imageTokens: tokens,
-      device: this.#parts.device,
+      device: this.device.device,
     };
   }
 

@@ -2,13 +2,14 @@
  * Larger pictures by a network, tile by tile: how much memory it takes depends on the tile, not on the picture. Follows
  * Real-ESRGAN's `RealESRGANer`, but for tiles whose surroundings are wide enough that no seam can show.
  */
-import { readFileSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { basename, dirname } from "node:path";
 import { CancelledError, InvalidRequestError, ModelInvalidError } from "../errors.ts";
 import type { GrayImage, RgbImage } from "../images/rgb-image.ts";
 import { type UpscaleFactor, upscaleFactors } from "../images/upscale.ts";
 import { readUpscalerNetwork } from "../models/upscaler-network.ts";
-import { type DeviceName, resolveDevice } from "../onnx/devices.ts";
+import { chooseDevice } from "../onnx/device-choice.ts";
+import type { DeviceName } from "../onnx/devices.ts";
 import { Session } from "../onnx/session.ts";
 import { type Area, tilesOf } from "./tiles.ts";
 
@@ -47,6 +48,8 @@ interface Network {
 }
 
 const workingBytes = 300e6;
+/** A network of less than this, such as the built-in ones, is quick on any processor. */
+const smallNetworkBytes = 1e6;
 /** Smaller tiles would be mostly surroundings; a larger one would keep a cancellation waiting. */
 const [leastTileSide, mostTileSide] = [96, 384];
 /** Of an ONNX file's network, which does not tell how far it looks: as for the large known ones. */
@@ -64,7 +67,13 @@ export class UpscalePipeline {
    * @throws EaselError `device_unavailable`.
    */
   static async load({ file, maxTileSide, ...options }: UpscalePipelineOptions): Promise<UpscalePipeline> {
-    const sessionOptions = { device: await resolveDevice(options.device ?? "auto"), threads: options.threads ?? 0 };
+    const fileBytes = statSync(file, { throwIfNoEntry: false })?.size ?? 0;
+    const { device } = await chooseDevice(options.device ?? "auto", {
+      small: fileBytes < smallNetworkBytes,
+      cpuFormat: undefined,
+      gpuBytes: fileBytes + workingBytes,
+    });
+    const sessionOptions = { device, threads: options.threads ?? 0 };
     if (file.toLowerCase().endsWith(".onnx")) {
       const model = readFileSync(file);
       const graph = { model, externalDataDir: dirname(file), weightBytes: model.length };

@@ -49,7 +49,10 @@ export class Service implements AsyncDisposable {
     const onFault = (error: unknown) => this.app.log.error({ err: error }, "a fault in the background");
     const store = new JobStore(database);
     this.keys = new KeyStore(database);
-    this.engine = Engine.start(options);
+    this.engine = Engine.start({
+      ...options,
+      onDevice: (choice) => this.app.log.info(choice, "loaded a model"),
+    });
     this.jobs = new Jobs({
       engine: this.engine,
       store,

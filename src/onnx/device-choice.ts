@@ -1,0 +1,119 @@
+/** Which device a model runs on: the one asked for, or the best that works. */
+import { EaselError } from "../errors.ts";
+import { type DeviceName, deviceNeeds, deviceTitles, missingParts, type ResolvedDevice } from "./devices.ts";
+import { type Trial, tryDevice } from "./device-trial.ts";
+import { type Gpu, listGpus, mayHaveGpu } from "./gpus.ts";
+
+export interface DeviceChoice {
+  device: ResolvedDevice;
+  /** Why this one, for a person: the end of a sentence. Undefined when it was asked for. */
+  reason: string | undefined;
+}
+
+/** What decides where a model runs well. */
+export interface Workload {
+  /** Whether it is done on the CPU before a GPU would be ready. */
+  small: boolean;
+  /** The name of weights that are made for the CPU alone; undefined for others. */
+  cpuFormat: string | undefined;
+  /** What the largest network takes in a GPU's memory. */
+  gpuBytes: number;
+}
+
+/** How a choice learns about this machine. */
+export interface Machine {
+  missingParts(device: ResolvedDevice): Promise<string | undefined>;
+  mayHaveGpu(): Promise<boolean>;
+  listGpus(): Promise<Gpu[]>;
+  tryDevice(device: ResolvedDevice): Promise<Trial>;
+}
+
+/** A device that worked once is not tried again by the same process. */
+const tried = new Map<ResolvedDevice, Trial>();
+
+const thisMachine: Machine = {
+  missingParts,
+  mayHaveGpu,
+  listGpus,
+  async tryDevice(device) {
+    const trial = tried.get(device) ?? (await tryDevice(device));
+    if (trial.works) tried.set(device, trial);
+    return trial;
+  },
+};
+
+/** What "auto" considers besides the CPU. Core ML and DirectML were never compared with the reference. */
+const candidates = ["cuda", "webgpu"] as const;
+
+/** A device that is hardly faster than the CPU is not worth its smaller memory. */
+const worthwhile = 1.5;
+
+/**
+ * The device for `workload`. A device that is asked for by name is tried first, so that what it lacks is told in one sentence;
+ * "auto" takes the fastest in a trial, and the CPU where nothing beats it clearly, such as a software device.
+ *
+ * @throws EaselError `device_unavailable` when the device that was asked for cannot be used.
+ */
+export async function chooseDevice(
+  wish: DeviceName,
+  workload: Workload,
+  machine: Machine = thisMachine,
+): Promise<DeviceChoice> {
+  if (wish === "auto") return await chooseBest(workload, machine);
+  if (wish === "cpu") return { device: wish, reason: undefined };
+  if (workload.cpuFormat !== undefined) {
+    const problem = `cannot be used for ${workload.cpuFormat}, whose products the CPU alone has; choose another precision`;
+    throw unavailable(wish, problem);
+  }
+  const missing = await machine.missingParts(wish);
+  if (missing !== undefined) throw unavailable(wish, `cannot be used: ${missing}`);
+  const trial = await machine.tryDevice(wish);
+  if (!trial.works) throw unavailable(wish, `cannot be used: ${[trial.reason, ...needs(wish)].join("; ")}`);
+  return { device: wish, reason: undefined };
+}
+
+async function chooseBest({ small, cpuFormat, gpuBytes }: Workload, machine: Machine): Promise<DeviceChoice> {
+  if (cpuFormat !== undefined) return onCpu(`${cpuFormat} is a format for the CPU`);
+  if (small) return onCpu("the model is small");
+  if (!(await machine.mayHaveGpu())) return onCpu("there is no GPU");
+
+  const memory = (await machine.listGpus()).map((gpu) => gpu.memoryBytes);
+  const known = memory.filter((bytes) => bytes !== undefined);
+  if (known.length > 0 && known.length === memory.length && Math.max(...known) < gpuBytes) {
+    return onCpu("the GPU has too little memory for the model");
+  }
+  const problems: string[] = [];
+  const working: { device: ResolvedDevice; speed: number }[] = [];
+  for (const device of candidates) {
+    if ((await machine.missingParts(device)) !== undefined) continue;
+    const trial = await machine.tryDevice(device);
+    if (trial.works) working.push({ device, speed: trial.operationsPerSecond });
+    else problems.push(`${deviceTitles[device]} does not work here (${trial.reason})`);
+  }
+  const [best] = working.sort((a, b) => b.speed - a.speed);
+  if (best === undefined) return onCpu(problems.join(" and ") || "ONNX Runtime has no parts for a GPU here");
+
+  const cpu = await machine.tryDevice("cpu");
+  const ratio = cpu.works ? best.speed / cpu.operationsPerSecond : Infinity;
+  if (ratio >= worthwhile) {
+    return { device: best.device, reason: `it was ${ratio.toFixed(1)} times as fast as the CPU in a trial` };
+  }
+  const comparison = ratio < 1 ? "slower" : "hardly faster";
+  const software = ratio < 0.1 ? ", as a device without a GPU behind it is" : "";
+  return onCpu(`${deviceTitles[best.device]} was ${comparison} in a trial${software}`);
+}
+
+function onCpu(reason: string): DeviceChoice {
+  return { device: "cpu", reason };
+}
+
+function needs(device: ResolvedDevice): string[] {
+  const what = deviceNeeds[device];
+  return what === undefined ? [] : [what];
+}
+
+function unavailable(device: ResolvedDevice, problem: string): EaselError {
+  return new EaselError("device_unavailable", `The device "${device}" ${problem}, or choose the device cpu.`, {
+    param: "device",
+  });
+}
