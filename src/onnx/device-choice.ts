@@ -8,6 +8,8 @@ export interface DeviceChoice {
   device: ResolvedDevice;
   /** Why this one, for a person: the end of a sentence. Undefined when it was asked for. */
   reason: string | undefined;
+  /** For `SessionOptions`: this device cannot be trusted with attention. */
+  attentionOnCpu: boolean;
 }
 
 /** What decides where a model runs well. */
@@ -60,7 +62,7 @@ export async function chooseDevice(
   machine: Machine = thisMachine,
 ): Promise<DeviceChoice> {
   if (wish === "auto") return await chooseBest(workload, machine);
-  if (wish === "cpu") return { device: wish, reason: undefined };
+  if (wish === "cpu") return onCpu(undefined);
   if (workload.cpuFormat !== undefined) {
     const problem = `cannot be used for ${workload.cpuFormat}, whose products the CPU alone has; choose another precision`;
     throw unavailable(wish, problem);
@@ -69,7 +71,7 @@ export async function chooseDevice(
   if (missing !== undefined) throw unavailable(wish, `cannot be used: ${missing}`);
   const trial = await machine.tryDevice(wish);
   if (!trial.works) throw unavailable(wish, `cannot be used: ${[trial.reason, ...needs(wish)].join("; ")}`);
-  return { device: wish, reason: undefined };
+  return { device: wish, reason: undefined, attentionOnCpu: !trial.attends };
 }
 
 async function chooseBest({ small, cpuFormat, gpuBytes }: Workload, machine: Machine): Promise<DeviceChoice> {
@@ -83,28 +85,29 @@ async function chooseBest({ small, cpuFormat, gpuBytes }: Workload, machine: Mac
     return onCpu("the GPU has too little memory for the model");
   }
   const problems: string[] = [];
-  const working: { device: ResolvedDevice; speed: number }[] = [];
+  const working: { device: ResolvedDevice; trial: Extract<Trial, { works: true }> }[] = [];
   for (const device of candidates) {
     if ((await machine.missingParts(device)) !== undefined) continue;
     const trial = await machine.tryDevice(device);
-    if (trial.works) working.push({ device, speed: trial.operationsPerSecond });
+    if (trial.works) working.push({ device, trial });
     else problems.push(`${deviceTitles[device]} does not work here (${trial.reason})`);
   }
-  const [best] = working.sort((a, b) => b.speed - a.speed);
+  const [best] = working.sort((a, b) => b.trial.operationsPerSecond - a.trial.operationsPerSecond);
   if (best === undefined) return onCpu(problems.join(" and ") || "ONNX Runtime has no parts for a GPU here");
 
   const cpu = await machine.tryDevice("cpu");
-  const ratio = cpu.works ? best.speed / cpu.operationsPerSecond : Infinity;
+  const ratio = cpu.works ? best.trial.operationsPerSecond / cpu.operationsPerSecond : Infinity;
   if (ratio >= worthwhile) {
-    return { device: best.device, reason: `it was ${ratio.toFixed(1)} times as fast as the CPU in a trial` };
+    const reason = `it was ${ratio.toFixed(1)} times as fast as the CPU in a trial`;
+    return { device: best.device, reason, attentionOnCpu: !best.trial.attends };
   }
   const comparison = ratio < 1 ? "slower" : "hardly faster";
   const software = ratio < 0.1 ? ", as a device without a GPU behind it is" : "";
   return onCpu(`${deviceTitles[best.device]} was ${comparison} in a trial${software}`);
 }
 
-function onCpu(reason: string): DeviceChoice {
-  return { device: "cpu", reason };
+function onCpu(reason: string | undefined): DeviceChoice {
+  return { device: "cpu", reason, attentionOnCpu: false };
 }
 
 function needs(device: ResolvedDevice): string[] {

@@ -35,8 +35,34 @@ async function tryDevice(device: ResolvedDevice): Promise<Trial> {
     await session.run(inputs);
     const ms = performance.now() - startedMs;
     if (ms < measurableMs && rows < mostRows) continue;
-    return { works: true, operationsPerSecond: (2 * depth * rows * width * width * 1000) / ms };
+    const operationsPerSecond = (2 * depth * rows * width * width * 1000) / ms;
+    return { works: true, operationsPerSecond, attends: await attendsRightly(device) };
   }
+}
+
+/** Compares attention over more positions than the runtime's program takes at a time. */
+async function attendsRightly(device: ResolvedDevice): Promise<boolean> {
+  const [positions, channels] = [64, 64];
+  const graph = new GraphBuilder("attention");
+  const x = graph.input("x", "float32", [1, positions, channels]);
+  graph.output("y", graph.attention(x, x, x, { heads: 1 }));
+  const data = Float32Array.from({ length: positions * channels }, (_, i) => Math.sin(i * i));
+  const session = await Session.create(graph.build(), { device, threads: 0 });
+  const { y } = await session.run({ x: { data, dims: [1, positions, channels] } });
+
+  const rows = Array.from({ length: positions }, (_, i) => data.subarray(i * channels, (i + 1) * channels));
+  return rows.every((query, position) => {
+    const weights = rows.map((key) => Math.exp(dot(query, key) / Math.sqrt(channels)));
+    const total = weights.reduce((a, b) => a + b);
+    return query.every((_, channel) => {
+      const expected = rows.reduce((sum, value, i) => sum + value[channel]! * weights[i]!, 0) / total;
+      return Math.abs(y!.data[position * channels + channel]! - expected) < tolerance;
+    });
+  });
+}
+
+function dot(a: Float32Array, b: Float32Array): number {
+  return a.reduce((sum, value, i) => sum + value * b[i]!, 0);
 }
 
 /** Whether the first row of `actual` is that of the product. */

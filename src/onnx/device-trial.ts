@@ -4,7 +4,12 @@ import { extname } from "node:path";
 import type { ResolvedDevice } from "./devices.ts";
 
 export type Trial =
-  | { works: true; operationsPerSecond: number }
+  | {
+      works: true;
+      operationsPerSecond: number;
+      /** Whether ONNX Runtime's attention is right there: on WebGPU devices that do things in fours it is not. */
+      attends: boolean;
+    }
   /** `reason` is a part of a sentence: no capital, no full stop. */
   | { works: false; reason: string };
 

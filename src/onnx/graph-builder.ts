@@ -41,6 +41,8 @@ export interface OnnxGraph {
   externalDataDir: string | undefined;
   /** What the weights take in memory, in the element types that the graph computes with. */
   weightBytes: number;
+  /** Names of the nodes that are attention as a whole. */
+  attentionNodes?: readonly string[];
 }
 
 const onnxRuntimeDomain = "com.microsoft";
@@ -52,6 +54,7 @@ export class GraphBuilder {
   readonly #inputs: ValueInfo[] = [];
   readonly #outputs: ValueInfo[] = [];
   readonly #weights = new Map<string, Value>();
+  readonly #attentionNodes: string[] = [];
   readonly #quantized = new Map<string, { values: Value; scale: Value }>();
   #externalDataDir: string | undefined;
   #weightBytes = 0;
@@ -124,7 +127,12 @@ export class GraphBuilder {
       inputs: this.#inputs,
       outputs: this.#outputs,
     };
-    return { model: encodeModel(model), externalDataDir: this.#externalDataDir, weightBytes: this.#weightBytes };
+    return {
+      model: encodeModel(model),
+      externalDataDir: this.#externalDataDir,
+      weightBytes: this.#weightBytes,
+      attentionNodes: this.#attentionNodes,
+    };
   }
 
   // --- arithmetic ---------------------------------------------------------------------------------------------------
@@ -315,6 +323,7 @@ export class GraphBuilder {
     const output = { name: this.#fresh("MultiHeadAttention"), dtype: q.dtype, dims: q.dims };
     const inputs = [q.name, k.name, v.name];
     if (options.bias !== undefined) inputs.push("", "", options.bias.name);
+    this.#attentionNodes.push(output.name); // a node is called as its first output
     this.#nodes.push({
       opType: "MultiHeadAttention",
       domain: onnxRuntimeDomain,

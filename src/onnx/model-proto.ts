@@ -93,6 +93,7 @@ export function encodeModel(model: ModelProto): Uint8Array {
 function writeNode(m: ProtoWriter, node: NodeProto): void {
   for (const input of node.inputs) m.string(1, input);
   for (const output of node.outputs) m.string(2, output);
+  m.string(3, node.outputs[0]!); // its name, by which a session can be told where to run it
   m.string(4, node.opType);
   for (const [name, attribute] of Object.entries(node.attributes)) {
     m.message(5, (a) => {

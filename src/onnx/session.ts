@@ -23,6 +23,8 @@ export interface SessionOptions {
   device: ResolvedDevice;
   /** CPU threads. */
   threads: number;
+  /** For WebGPU devices on which ONNX Runtime's attention goes wrong: leaves that operation to the CPU. */
+  attentionOnCpu?: boolean | undefined;
   /** Told after the first run which operations the CPU had to do for another device; not when there are none. */
   onCpuOperations?: ((names: readonly string[]) => void) | undefined;
 }
@@ -44,7 +46,7 @@ export class Session {
     const watched = options.device !== "cpu" && options.onCpuOperations !== undefined;
     const placement = watched ? new PlacementProfile() : undefined;
     const sessionOptions: ort.InferenceSession.SessionOptions = {
-      executionProviders: options.device === "cpu" ? ["cpu"] : [options.device, "cpu"],
+      executionProviders: executionProviders(graph, options),
       intraOpNumThreads: options.threads,
       interOpNumThreads: 1,
       logSeverityLevel: 3,
@@ -106,6 +108,14 @@ export class Session {
     const names = placement.cpuOperations();
     if (names.length > 0) this.#options.onCpuOperations?.(names);
   }
+}
+
+function executionProviders({ attentionNodes = [] }: OnnxGraph, { device, attentionOnCpu }: SessionOptions) {
+  if (device === "cpu") return ["cpu"];
+  // ONNX Runtime refuses an empty list.
+  if (device === "webgpu" && attentionOnCpu && attentionNodes.length > 0)
+    return [{ name: device, forceCpuNodeNames: attentionNodes }, "cpu"];
+  return [device, "cpu"];
 }
 
 function signature(value: ort.InferenceSession.ValueMetadata): TensorSignature {

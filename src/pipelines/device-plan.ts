@@ -1,6 +1,7 @@
 /** The device of a model, by its size and its weights' format. */
 import { type DeviceChoice, chooseDevice } from "../onnx/device-choice.ts";
 import { type DeviceName, deviceTitles, type ResolvedDevice } from "../onnx/devices.ts";
+import type { SessionOptions } from "../onnx/session.ts";
 import { planMemory } from "./memory-plan.ts";
 import type { Precision } from "./precision.ts";
 
@@ -14,11 +15,13 @@ const cpuPrecisions: ReadonlySet<Precision> = new Set(["int8"]);
 export class PlannedDevice implements DeviceChoice {
   readonly device: ResolvedDevice;
   readonly reason: string | undefined;
+  readonly attentionOnCpu: boolean;
   readonly #cpuOperations = new Set<string>();
 
-  private constructor({ device, reason }: DeviceChoice) {
+  private constructor({ device, reason, attentionOnCpu }: DeviceChoice) {
     this.device = device;
     this.reason = reason;
+    this.attentionOnCpu = attentionOnCpu;
   }
 
   /**
@@ -37,10 +40,11 @@ export class PlannedDevice implements DeviceChoice {
     return new PlannedDevice(choice);
   }
 
-  /** For a session to say what the CPU had to do for it. */
-  readonly onCpuOperations = (names: readonly string[]): void => {
-    for (const name of names) this.#cpuOperations.add(name);
-  };
+  /** For sessions that run there. */
+  get sessionOptions(): Omit<SessionOptions, "threads"> {
+    const onCpuOperations = (names: readonly string[]) => names.forEach((name) => this.#cpuOperations.add(name));
+    return { device: this.device, attentionOnCpu: this.attentionOnCpu, onCpuOperations };
+  }
 
   /** What the user must be told, as far as it has come to light. */
   notices(): string[] {

@@ -171,8 +171,7 @@ export class FluxPipeline {
     const device = await PlannedDevice.of(modelDir, options.device ?? "auto", precision);
     const loader = new NetworkLoader({
       modelDir,
-      device: device.device,
-      onCpuOperations: device.onCpuOperations,
+      ...device.sessionOptions,
       threads: options.threads ?? 0,
       precision,
       cacheDir: options.cacheDir,

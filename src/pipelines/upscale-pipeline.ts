@@ -68,12 +68,12 @@ export class UpscalePipeline {
    */
   static async load({ file, maxTileSide, ...options }: UpscalePipelineOptions): Promise<UpscalePipeline> {
     const fileBytes = statSync(file, { throwIfNoEntry: false })?.size ?? 0;
-    const { device } = await chooseDevice(options.device ?? "auto", {
+    const { device, attentionOnCpu } = await chooseDevice(options.device ?? "auto", {
       small: fileBytes < smallNetworkBytes,
       cpuFormat: undefined,
       gpuBytes: fileBytes + workingBytes,
     });
-    const sessionOptions = { device, threads: options.threads ?? 0 };
+    const sessionOptions = { device, attentionOnCpu, threads: options.threads ?? 0 };
     if (file.toLowerCase().endsWith(".onnx")) {
       const model = readFileSync(file);
       const graph = { model, externalDataDir: dirname(file), weightBytes: model.length };
