@@ -49,7 +49,7 @@ export const configSchema = z.object({
   host: setting("EASEL_HOST", "Address to listen on.", z.string().min(1).default("127.0.0.1")),
   port: setting("EASEL_PORT", "Port to listen on; 0 takes a free one.", wholeNumber(0, 65535).default(8080)),
   model: setting("EASEL_MODEL", "The model for requests that name none.", z.string().min(1).default("easel-sketch")),
-  device: setting("EASEL_DEVICE", "Where networks run.", oneOf(deviceNames).default("auto")),
+  device: setting("EASEL_DEVICE", "Where networks run: `auto`, `cpu`, `webgpu`, `cuda`, `coreml`, `dml`, see [devices.md](devices.md).", oneOf(deviceNames).default("auto")),
   precision: setting(
     "EASEL_PRECISION",
     "Number format of networks: `fp32`, or `int8` for a quarter of the memory.",
