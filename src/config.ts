@@ -52,8 +52,8 @@ export const configSchema = z.object({
   device: setting("EASEL_DEVICE", "Where networks run.", oneOf(deviceNames).default("auto")),
   precision: setting(
     "EASEL_PRECISION",
-    "Number format of networks: `fp32`, or `int8` for a quarter of the memory.",
-    oneOf(["fp32", "int8"], ", the precisions that exist for now").default("fp32"),
+    "Number format of networks: `fp32`, `int8` for a quarter of the memory, or `int4` for less than a sixth, less exactly.",
+    oneOf(["fp32", "int8", "int4"], ", the precisions that exist for now").default("fp32"),
   ),
   threads: setting(
     "EASEL_THREADS",

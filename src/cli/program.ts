@@ -294,7 +294,10 @@ function withEngineOptions(command: Command): Command {
   return command
     .option("--model <name or path>", "a name from `easel models`, a folder, or a .safetensors or .gguf file")
     .option("--device <name>", "where to compute: auto, cpu, webgpu, cuda, coreml, dml (default: auto)")
-    .option("--precision <name>", "number format: fp32, or int8 for a quarter of the memory (default: fp32)")
+    .option(
+      "--precision <name>",
+      "number format: fp32, int8 for a quarter of the memory, int4 for less still (default: fp32)",
+    )
     .option("--threads <count>", "CPU threads (default: all cores)");
 }
 

@@ -7,6 +7,7 @@ import { type Memory, readMemory } from "../onnx/memory.ts";
 import { formatBytes } from "../weights/hub/byte-size.ts";
 import { openNetwork } from "../weights/model-files.ts";
 import { type Component, components } from "../weights/single-file.ts";
+import { int4Block } from "../weights/quantize.ts";
 import { type WeightCount, WeightCounter } from "../weights/weight-count.ts";
 import { exactNetworks, networkGraphs } from "./network-graphs.ts";
 import { availablePrecisions, type Precision } from "./precision.ts";
@@ -21,9 +22,6 @@ export interface MemoryPlan {
 /** What the engine process takes besides weights, and activations of a picture of about FLUX.1's own size: estimates. */
 const processBytes = 256 * 2 ** 20;
 const activationShare = 0.05;
-
-/** Values with one scale of their own. */
-const int4Group = 32;
 
 /**
  * The plan of the model in `modelDir`.
@@ -97,6 +95,6 @@ function networkBytes(count: WeightCount, precision: Precision): number {
     case "int8":
       return linearValues + 4 * (linearOutputs + floatValues);
     case "int4":
-      return linearValues / 2 + 4 * (linearValues / int4Group + floatValues);
+      return linearValues / 2 + 4 * (linearValues / int4Block + floatValues);
   }
 }

@@ -4,7 +4,7 @@ import { EaselError } from "../errors.ts";
 export const precisions = ["fp32", "fp16", "int8", "int4"] as const;
 export type Precision = (typeof precisions)[number];
 
-const available = ["fp32", "int8"] as const;
+const available = ["fp32", "int8", "int4"] as const;
 
 /** The precisions that this version can use. */
 export const availablePrecisions: readonly Precision[] = available;
