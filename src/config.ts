@@ -9,6 +9,7 @@ import { join, resolve } from "node:path";
 import { z } from "zod";
 import { EaselError } from "./errors.ts";
 import { deviceNames } from "./onnx/devices.ts";
+import { precisionWishes } from "./pipelines/precision.ts";
 
 function wholeNumber(min: number, max: number) {
   const error = `must be a whole number from ${min} to ${max}`;
@@ -21,8 +22,8 @@ function side() {
   return z.coerce.number({ error }).int({ error }).min(16, { error }).max(8192, { error }).multipleOf(16, { error });
 }
 
-function oneOf<const T extends readonly string[]>(values: T, remark = "") {
-  return z.enum(values, { error: `must be ${values.join(", ")}${remark}` });
+function oneOf<const T extends readonly string[]>(values: T) {
+  return z.enum(values, { error: `must be ${values.join(", ")}` });
 }
 
 /** Goes into a header; never repeated in a message. */
@@ -52,8 +53,8 @@ export const configSchema = z.object({
   device: setting("EASEL_DEVICE", "Where networks run.", oneOf(deviceNames).default("auto")),
   precision: setting(
     "EASEL_PRECISION",
-    "Number format of networks: `fp32`, `int8` for a quarter of the memory, or `int4` for less than a sixth, less exactly.",
-    oneOf(["fp32", "int8", "int4"], ", the precisions that exist for now").default("fp32"),
+    "Number format of networks: `fp32`; `int8` for a quarter of the memory; `int4` for less than a sixth, less exactly; `auto` takes fp32 for small models and what fits for large ones.",
+    oneOf(precisionWishes).default("auto"),
   ),
   threads: setting(
     "EASEL_THREADS",

@@ -300,7 +300,7 @@ function withEngineOptions(command: Command): Command {
     .option("--device <name>", "where to compute: auto, cpu, webgpu, cuda, coreml, dml (default: auto)")
     .option(
       "--precision <name>",
-      "number format: fp32, int8 for a quarter of the memory, int4 for less still (default: fp32)",
+      "number format: auto, fp32, int8 for a quarter of the memory, int4 for less still (default: auto)",
     )
     .option("--threads <count>", "CPU threads (default: all cores)");
 }

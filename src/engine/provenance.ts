@@ -72,13 +72,13 @@ export function recordOf(job: GenerationJob, seed: number, drawn: PictureSize, r
     output_format: output.format ?? "png",
     output_compression: output.quality,
     device: result.device,
-    precision: job.pipeline.precision ?? "fp32",
+    precision: result.precision,
   };
 }
 
 type Settings = Pick<
   JobResult,
-  "numInferenceSteps" | "guidanceScale" | "trueCfgScale" | "maxSequenceLength" | "device"
+  "numInferenceSteps" | "guidanceScale" | "trueCfgScale" | "maxSequenceLength" | "device" | "precision"
 >;
 
 /** The record as a file carries it. */

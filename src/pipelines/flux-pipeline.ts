@@ -21,8 +21,8 @@ import { type GenerationParams, type LoraFile, planGeneration } from "./generati
 import { previewSteps, shrink } from "./previews.ts";
 import { type GenerationDefaults, generationDefaults, type ModelCard, readModelCard } from "./model-card.ts";
 import { NetworkLoader } from "./network-loader.ts";
-import { requireMemory } from "./memory-plan.ts";
-import { availablePrecision, type Precision } from "./precision.ts";
+import { choosePrecision, requireMemory } from "./memory-plan.ts";
+import { type AvailablePrecision, availablePrecision, type Precision } from "./precision.ts";
 import { ResidentNetworks } from "./resident-networks.ts";
 import { TorchGenerator } from "./torch-random.ts";
 
@@ -33,8 +33,8 @@ export interface FluxPipelineOptions {
   device?: DeviceName | undefined;
   /** CPU threads; 0 or omitted: all cores. */
   threads?: number | undefined;
-  /** Default "fp32". */
-  precision?: Precision | undefined;
+  /** Default "auto": by the model's size and the memory, see `choosePrecision`; fp32 on other devices than the CPU. */
+  precision?: Precision | "auto" | undefined;
   /** Where converted weights are kept; needed for int8, and for weights that are not plain floats. */
   cacheDir?: string | undefined;
 }
@@ -76,6 +76,7 @@ export interface GenerationResult {
   /** What one picture is to the transformer: a token for each 2 × 2 latents. */
   imageTokens: number;
   device: ResolvedDevice;
+  precision: AvailablePrecision;
 }
 
 export interface GenerateOptions {
@@ -96,6 +97,8 @@ interface PipelineParts {
   card: ModelCard;
   defaults: GenerationDefaults;
   device: ResolvedDevice;
+  precision: AvailablePrecision;
+  precisionWasChosen: boolean;
 }
 
 /** What LoRAs change. */
@@ -123,8 +126,9 @@ export class FluxPipeline {
    */
   static async load(options: FluxPipelineOptions): Promise<FluxPipeline> {
     const { modelDir } = options;
-    const precision = availablePrecision(options.precision ?? "fp32");
     const device = await resolveDevice(options.device ?? "auto");
+    checkModelIndex(modelDir);
+    const precision = planPrecision(options, device);
     const loader = new NetworkLoader({
       modelDir,
       device,
@@ -133,7 +137,6 @@ export class FluxPipeline {
       cacheDir: options.cacheDir,
     });
     const networks = new ResidentNetworks(loader);
-    checkModelIndex(modelDir);
     if (device === "cpu") requireMemory(modelDir, precision);
 
     const transformerDir = join(modelDir, "transformer");
@@ -157,6 +160,8 @@ export class FluxPipeline {
       card,
       defaults: generationDefaults(card, fluxConfig),
       device,
+      precision,
+      precisionWasChosen: (options.precision ?? "auto") === "auto",
     });
     await codec.prepare();
     await pipeline.#adaptedWith([]);
@@ -253,6 +258,12 @@ export class FluxPipeline {
       passes.push(denoising.passes);
       images.push({ ...picture, seed, drawnWidth: drawn.width, drawnHeight: drawn.height });
     }
+    const { precision, precisionWasChosen } = this.#parts;
+    if (precisionWasChosen && precision !== "fp32") {
+      notices.push(
+        `The model ran in ${precision}, since it is too large for fp32 here; --precision and EASEL_PRECISION choose.`,
+      );
+    }
     if (stepCache > 0) notices.push(stepCacheNotice(denoiser.canCacheSteps, passes));
     return {
       images,
@@ -264,6 +275,7 @@ export class FluxPipeline {
       promptTokens: prompt.tokens + (negative?.tokens ?? 0),
       imageTokens: tokens,
       device: this.#parts.device,
+      precision: this.#parts.precision,
     };
   }
 
@@ -285,6 +297,14 @@ export class FluxPipeline {
     this.#adaptable = { loraKey, promptEncoder, denoiser };
     return this.#adaptable;
   }
+}
+
+function planPrecision(
+  { modelDir, precision = "auto" }: FluxPipelineOptions,
+  device: ResolvedDevice,
+): AvailablePrecision {
+  if (precision !== "auto") return availablePrecision(precision);
+  return device === "cpu" ? choosePrecision(modelDir) : "fp32";
 }
 
 /** negative + scale · (positive − negative) (Ho & Salimans 2022), rounded to float32 at each operation as torch does. */

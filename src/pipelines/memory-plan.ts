@@ -10,7 +10,7 @@ import { type Component, components } from "../weights/single-file.ts";
 import { int4Block } from "../weights/quantize.ts";
 import { type WeightCount, WeightCounter } from "../weights/weight-count.ts";
 import { exactNetworks, networkGraphs } from "./network-graphs.ts";
-import { availablePrecisions, type Precision } from "./precision.ts";
+import { type AvailablePrecision, availablePrecisions, type Precision } from "./precision.ts";
 
 export interface MemoryPlan {
   /** Bytes of each network's weights while it is loaded. */
@@ -61,6 +61,22 @@ export function requireMemory(modelDir: string, precision: Precision, memory: Me
       `${advice.length > 0 ? advice.join(", or ") : `it takes a machine with more${otherwise}`}.`,
     { param: "model" },
   );
+}
+
+/** A model whose largest network takes no more than this in fp32 gains little from being smaller. */
+const smallNetworkBytes = 2e9;
+
+/**
+ * The precision for a model on the CPU when none is asked for: fp32 for a small one; for a large one int8, which is also the fastest
+ * there, or int4 where int8 does not fit.
+ *
+ * @throws ModelInvalidError, WeightsInvalidError when its files cannot be used.
+ */
+export function choosePrecision(modelDir: string, memory: Memory = readMemory()): AvailablePrecision {
+  const counts = countWeights(modelDir);
+  if (planOf(counts, "fp32").neededBytes <= Math.min(smallNetworkBytes, memory.availableBytes)) return "fp32";
+  const fits = (precision: Precision) => planOf(counts, precision).neededBytes <= memory.availableBytes;
+  return fits("int8") || !fits("int4") ? "int8" : "int4";
 }
 
 function countWeights(modelDir: string): Record<Component, WeightCount> {
