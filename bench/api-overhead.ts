@@ -6,7 +6,8 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { FluxPipeline, type GenerationParams } from "../src/pipelines/flux-pipeline.ts";
+import { FluxPipeline } from "../src/pipelines/flux-pipeline.ts";
+import type { GenerationParams } from "../src/pipelines/generation-plan.ts";
 import { type ServerProcess, startServer } from "./easel-server.ts";
 import { type Figure, figure, percentile, seconds } from "./measure.ts";
 

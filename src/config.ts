@@ -9,6 +9,7 @@ import { join, resolve } from "node:path";
 import { z } from "zod";
 import { EaselError } from "./errors.ts";
 import { deviceNames } from "./onnx/devices.ts";
+import { precisionWishes } from "./pipelines/precision.ts";
 
 function wholeNumber(min: number, max: number) {
   const error = `must be a whole number from ${min} to ${max}`;
@@ -21,8 +22,8 @@ function side() {
   return z.coerce.number({ error }).int({ error }).min(16, { error }).max(8192, { error }).multipleOf(16, { error });
 }
 
-function oneOf<const T extends readonly string[]>(values: T, remark = "") {
-  return z.enum(values, { error: `must be ${values.join(", ")}${remark}` });
+function oneOf<const T extends readonly string[]>(values: T) {
+  return z.enum(values, { error: `must be ${values.join(", ")}` });
 }
 
 /** Goes into a header; never repeated in a message. */
@@ -49,11 +50,15 @@ export const configSchema = z.object({
   host: setting("EASEL_HOST", "Address to listen on.", z.string().min(1).default("127.0.0.1")),
   port: setting("EASEL_PORT", "Port to listen on; 0 takes a free one.", wholeNumber(0, 65535).default(8080)),
   model: setting("EASEL_MODEL", "The model for requests that name none.", z.string().min(1).default("easel-sketch")),
-  device: setting("EASEL_DEVICE", "Where networks run: `auto`, `cpu`, `webgpu`, `cuda`, `coreml`, `dml`, see [devices.md](devices.md).", oneOf(deviceNames).default("auto")),
+  device: setting(
+    "EASEL_DEVICE",
+    "Where networks run: `auto`, `cpu`, `webgpu`, `cuda`, `coreml`, `dml`, see [devices.md](devices.md).",
+    oneOf(deviceNames).default("auto"),
+  ),
   precision: setting(
     "EASEL_PRECISION",
-    "Number format of networks: `fp32`, or `int8` for a quarter of the memory.",
-    oneOf(["fp32", "int8"], ", the precisions that exist for now").default("fp32"),
+    "Number format of networks: `fp32`; `int8` for a quarter of the memory; `int4` for less than a sixth, less exactly; `auto` takes fp32 for small models and what fits for large ones.",
+    oneOf(precisionWishes).default("auto"),
   ),
   threads: setting(
     "EASEL_THREADS",

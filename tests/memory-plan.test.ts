@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { planMemory, requireMemory } from "../src/pipelines/memory-plan.ts";
+import { choosePrecision, planMemory, requireMemory } from "../src/pipelines/memory-plan.ts";
 import { networkGraphs } from "../src/pipelines/network-graphs.ts";
 import { openNetwork } from "../src/weights/model-files.ts";
 import { WeightCounter } from "../src/weights/weight-count.ts";
@@ -27,7 +27,10 @@ const memory = (available: number, total = available) => ({
   availableBytes: available * gigabyte,
   totalBytes: total * gigabyte,
 });
-const refusal = (precision: "fp32" | "int8", ...figures: Parameters<typeof memory>): EaselError | undefined => {
+const refusal = (
+  precision: "fp32" | "int8" | "int4",
+  ...figures: Parameters<typeof memory>
+): EaselError | undefined => {
   try {
     requireMemory(flux, precision, memory(...figures));
     return undefined;
@@ -35,6 +38,22 @@ const refusal = (precision: "fp32" | "int8", ...figures: Parameters<typeof memor
     return error as EaselError;
   }
 };
+
+describe("a precision that nobody chose", () => {
+  test("is int8 for FLUX.1, however much memory there is", () => {
+    expect(choosePrecision(flux, memory(20))).toBe("int8");
+    expect(choosePrecision(flux, memory(500))).toBe("int8");
+  });
+
+  test("is int4 where int8 does not fit, unless that does not either", () => {
+    expect(choosePrecision(flux, memory(10))).toBe("int4");
+    expect(choosePrecision(flux, memory(2))).toBe("int8"); // which is then refused, with what would help
+  });
+
+  test("is fp32 for a small model", () => {
+    expect(choosePrecision(tinyModelFolder, memory(2))).toBe("fp32");
+  });
+});
 
 describe("a model's memory", () => {
   // As diffusers and transformers count the published models' parameters.
@@ -78,8 +97,9 @@ describe("a model that cannot fit", () => {
     expect(refusal("int8", 8, 24)?.message).toMatch(
       / in int8, and 8\.0 GB of 24\.0 GB are available; end other programs\.$/,
     );
-    expect(refusal("fp32", 8)?.message).toMatch(/; it takes a machine with more \(int8 needs 13\.0 GB\)\.$/);
-    expect(refusal("int8", 8)?.message).toMatch(/; it takes a machine with more\.$/);
+    expect(refusal("fp32", 8)?.message).toMatch(/; it takes a machine with more \(int4 needs 8\.\d GB\)\.$/);
+    expect(refusal("int4", 8)?.message).toMatch(/; it takes a machine with more\.$/);
+    expect(refusal("int8", 10)?.message).toMatch(/; choose int4, which needs 8\.\d GB\.$/);
     expect(refusal("int8", 16)).toBeUndefined();
   });
 

@@ -3,7 +3,8 @@ import { cpSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { FluxPipeline, type GenerationParams } from "../src/pipelines/flux-pipeline.ts";
+import { FluxPipeline } from "../src/pipelines/flux-pipeline.ts";
+import type { GenerationParams } from "../src/pipelines/generation-plan.ts";
 import { fixturesDir } from "./oracle-fixtures.ts";
 
 let root: string;

@@ -3,7 +3,8 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import type { RgbImage } from "../src/images/rgb-image.ts";
-import { FluxPipeline, type GenerationParams, type Preview } from "../src/pipelines/flux-pipeline.ts";
+import { FluxPipeline, type Preview } from "../src/pipelines/flux-pipeline.ts";
+import type { GenerationParams } from "../src/pipelines/generation-plan.ts";
 import { fixturesDir, psnr, readGrayImage, readRgbImage } from "./oracle-fixtures.ts";
 
 interface Case {

@@ -2,7 +2,8 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { FluxPipeline, type GenerationParams } from "../src/pipelines/flux-pipeline.ts";
+import { FluxPipeline } from "../src/pipelines/flux-pipeline.ts";
+import type { GenerationParams } from "../src/pipelines/generation-plan.ts";
 import { fixturesDir, psnr, readRgbImage } from "./oracle-fixtures.ts";
 
 describe("a picture with LoRAs", () => {

@@ -1,4 +1,4 @@
-/** What int8 costs, on the tiny pipelines and on the built-in model's real weights. */
+/** What int8 and int4 cost, on the tiny pipelines and on the built-in model's real weights. */
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -23,6 +23,23 @@ async function draw(options: FluxPipelineOptions, side: number): Promise<Uint8Ar
   return images[0]!.pixels;
 }
 
+describe("int4", () => {
+  it.each(["flux-dev-tiny", "flux-schnell-tiny"])("draws the likeness of %s's picture in fp32", async (name) => {
+    const modelDir = join(fixturesDir, name);
+    const exact = await draw({ modelDir }, 64);
+    const quantized = await draw({ modelDir, precision: "int4", cacheDir }, 64);
+    expect(psnr(quantized, exact)).toBeGreaterThan(18); // the picture of another seed gives less than 10 dB
+    expect(quantized).not.toEqual(exact);
+  });
+
+  it("draws what the built-in model draws", async () => {
+    const modelDir = join(import.meta.dirname, "../models/easel-sketch");
+    const exact = await draw({ modelDir }, 256);
+    const quantized = await draw({ modelDir, precision: "int4", cacheDir }, 256);
+    expect(psnr(quantized, exact)).toBeGreaterThan(30); // measured 34 to 36 dB
+  });
+});
+
 describe("int8", () => {
   // Random weights exaggerate rounding: nothing in them was learnt to be robust. A wrong scale or layout gives under 15 dB.
   it.each(["flux-dev-tiny", "flux-schnell-tiny"])("draws nearly the picture that %s draws in fp32", async (name) => {
@@ -34,11 +51,15 @@ describe("int8", () => {
   });
 
   it("converts once: a second start reads the cache, and nothing unfinished stays", async () => {
-    const modelDir = join(fixturesDir, "flux-dev-tiny");
-    const first = await draw({ modelDir, precision: "int8", cacheDir }, 64);
-    const kept = readdirSync(cacheDir).sort();
-    expect(await draw({ modelDir, precision: "int8", cacheDir }, 64)).toEqual(first);
-    expect(readdirSync(cacheDir).sort()).toEqual(kept);
+    const options = {
+      modelDir: join(fixturesDir, "flux-dev-tiny"),
+      precision: "int8",
+      cacheDir: join(cacheDir, "twice"),
+    } as const;
+    const first = await draw(options, 64);
+    const kept = readdirSync(options.cacheDir).sort();
+    expect(await draw(options, 64)).toEqual(first);
+    expect(readdirSync(options.cacheDir).sort()).toEqual(kept);
     expect(kept.filter((name) => /^(transformer|text_encoder_2)-int8-[0-9a-f]{16}$/.test(name))).toHaveLength(
       kept.length,
     );

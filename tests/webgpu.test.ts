@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { chooseDevice } from "../src/onnx/device-choice.ts";
 import { tryDevice } from "../src/onnx/device-trial.ts";
-import { FluxPipeline } from "../src/pipelines/flux-pipeline.ts";
+import { FluxPipeline, type FluxPipelineOptions } from "../src/pipelines/flux-pipeline.ts";
+import type { GenerationParams } from "../src/pipelines/generation-plan.ts";
 import { fixturesDir, psnr, readRgbImage } from "./oracle-fixtures.ts";
 import { tinyModelFolder } from "./support/easel-server.ts";
 import { drawCase, expectOraclePictures, leastPsnr, pictureCases } from "./support/picture-cases.ts";
@@ -19,6 +20,13 @@ beforeAll(() => (cwd = mkdtempSync(join(tmpdir(), "easel-webgpu-"))));
 afterAll(() => rmSync(cwd, { recursive: true }));
 
 const tiny = ["generate", "a cat", "--model", tinyModelFolder, "--size", "32x32", "--steps", "1", "--out", "cat.png"];
+
+async function drawOnce(options: FluxPipelineOptions, params: GenerationParams): Promise<Uint8Array> {
+  const pipeline = await FluxPipeline.load(options);
+  const { images } = await pipeline.generate(params);
+  await pipeline.dispose();
+  return images[0]!.pixels;
+}
 
 /** A device in software takes a second for each of a picture's programs. */
 const timeout = 300_000;
@@ -48,13 +56,20 @@ describe.skipIf(!hasWebGpu)("WebGPU", { timeout }, () => {
     const size = { width: 64, height: 64 };
     const condition = { image: await readRgbImage("pictures/flux-dev-tiny/plain-0.png"), strength: 0.5 };
     const draw = async (device: "cpu" | "webgpu") => {
-      const pipeline = await FluxPipeline.load({ modelDir, device });
       const params = { prompt: "A white cat", ...size, numInferenceSteps: 2, seed: 3, numImages: 1, condition };
-      const { images } = await pipeline.generate(params);
-      await pipeline.dispose();
-      return images[0]!.pixels;
+      return await drawOnce({ modelDir, device }, params);
     };
     expect(psnr(await draw("webgpu"), await draw("cpu"))).toBeGreaterThanOrEqual(leastPsnr);
+  });
+
+  test("multiplies int4 weights itself, as the CPU does", async () => {
+    const options = { modelDir: join(fixturesDir, "flux-schnell-tiny"), precision: "int4", cacheDir: cwd } as const;
+    const params = { prompt: "A white cat", width: 32, height: 32, numInferenceSteps: 1, seed: 3, numImages: 1 };
+    const [actual, expected] = [
+      await drawOnce({ ...options, device: "webgpu" }, params),
+      await drawOnce({ ...options, device: "cpu" }, params),
+    ];
+    expect(psnr(actual, expected)).toBeGreaterThanOrEqual(leastPsnr);
   });
 
   test("leaves to the CPU at most attention, where the device gets it wrong, and says so", async () => {

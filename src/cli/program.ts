@@ -57,6 +57,10 @@ easel COMMAND --help explains a command and gives more examples.`,
     .option("--negative-prompt <text>", "what should not be in the picture; takes twice the time")
     .option("--true-cfg-scale <scale>", "weight of the negative prompt; above 1 it has an effect")
     .option("--max-sequence-length <tokens>", "tokens of the prompt to read (default: the model's own)")
+    .option(
+      "--step-cache <threshold>",
+      "spare steps that differ from the last by less: 0 is off, 0.1 mild (default: 0)",
+    )
     .option("--lora <name or file[:scale]>", "a LoRA to apply, once or several times (default scale: 1)", collect)
     .option("--quality <name>", "low takes half the model's own steps, high and hd 1.5 times (default: auto)")
     .option("--image <file>", "a picture to start from: PNG, JPEG or WebP")
@@ -294,7 +298,10 @@ function withEngineOptions(command: Command): Command {
   return command
     .option("--model <name or path>", "a name from `easel models`, a folder, or a .safetensors or .gguf file")
     .option("--device <name>", "where to compute: auto, cpu, webgpu, cuda, coreml, dml (default: auto)")
-    .option("--precision <name>", "number format: fp32, or int8 for a quarter of the memory (default: fp32)")
+    .option(
+      "--precision <name>",
+      "number format: auto, fp32, int8 for a quarter of the memory, int4 for less still (default: auto)",
+    )
     .option("--threads <count>", "CPU threads (default: all cores)");
 }
 

@@ -2,7 +2,8 @@
 import type { SerializedError } from "../errors.ts";
 import type { ImageFormat, PictureMetadata } from "../images/metadata.ts";
 import type { DeviceChoice } from "../onnx/device-choice.ts";
-import type { FluxPipelineOptions, GenerationParams, GenerationResult, Progress } from "../pipelines/flux-pipeline.ts";
+import type { FluxPipelineOptions, GenerationResult, Progress } from "../pipelines/flux-pipeline.ts";
+import type { GenerationParams } from "../pipelines/generation-plan.ts";
 import type { Picture } from "../pipelines/upscale-pipeline.ts";
 import type { EnlargerRuntime } from "./enlarger.ts";
 import type { OutputOptions, PictureSize } from "./generation-request.ts";

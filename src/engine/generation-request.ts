@@ -6,7 +6,7 @@ import { z } from "zod";
 import { EaselError } from "../errors.ts";
 import { type ImageFormat, imageFormats } from "../images/metadata.ts";
 import { type UpscaleFactor, upscaleFactors } from "../images/upscale.ts";
-import type { GenerationParams } from "../pipelines/flux-pipeline.ts";
+import type { GenerationParams } from "../pipelines/generation-plan.ts";
 import type { LoraChoice } from "./lora-catalog.ts";
 
 export interface PictureSize {
@@ -85,6 +85,7 @@ export function requestFields(limits: RequestLimits) {
     guidanceScale: number(0, 100),
     trueCfgScale: number(0, 100),
     maxSequenceLength: wholeNumber(1, 512),
+    stepCache: number(0, 1),
     loras: loras(),
     quality: oneOf(Object.keys(qualityFactors) as [Quality, ...Quality[]]),
     strength: number(0, 1).gt(0, { error: "must be above 0; 0 would change nothing" }),

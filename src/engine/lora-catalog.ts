@@ -5,7 +5,7 @@
 import { readdir } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { InvalidRequestError } from "../errors.ts";
-import type { LoraFile } from "../pipelines/flux-pipeline.ts";
+import type { LoraFile } from "../pipelines/generation-plan.ts";
 
 /** A LoRA by its name, and how strongly to apply it. */
 export interface LoraChoice {

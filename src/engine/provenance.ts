@@ -29,6 +29,8 @@ export const generationRecord = z.object({
   guidance_scale: z.number(),
   true_cfg_scale: z.number(),
   max_sequence_length: whole,
+  /** Where one was used. */
+  step_cache: z.number().optional(),
   lora: z.array(z.object({ name: z.string(), scale: z.number() })).optional(),
   upscale: z.literal(upscaleFactors).optional(),
   /** The upscaler's name; files from before there were any were enlarged by interpolation. */
@@ -60,6 +62,7 @@ export function recordOf(job: GenerationJob, seed: number, drawn: PictureSize, r
     guidance_scale: result.guidanceScale,
     true_cfg_scale: result.trueCfgScale,
     max_sequence_length: result.maxSequenceLength,
+    step_cache: params.stepCache || undefined,
     lora: params.loras?.length ? params.loras.map(({ file, scale }) => ({ name: loraName(file), scale })) : undefined,
     upscale: job.upscale?.factor,
     upscale_method: job.upscale?.upscaler.name,
@@ -69,13 +72,13 @@ export function recordOf(job: GenerationJob, seed: number, drawn: PictureSize, r
     output_format: output.format ?? "png",
     output_compression: output.quality,
     device: result.device,
-    precision: job.pipeline.precision ?? "fp32",
+    precision: result.precision,
   };
 }
 
 type Settings = Pick<
   JobResult,
-  "numInferenceSteps" | "guidanceScale" | "trueCfgScale" | "maxSequenceLength" | "device"
+  "numInferenceSteps" | "guidanceScale" | "trueCfgScale" | "maxSequenceLength" | "device" | "precision"
 >;
 
 /** The record as a file carries it. */

@@ -1,6 +1,6 @@
 /** The layers that every network is made of, each reading its weights from a scope named as in the checkpoint. */
 import type { GraphBuilder, Value } from "../onnx/graph-builder.ts";
-import type { NetworkWeights } from "../weights/network-weights.ts";
+import type { LinearWeight, NetworkWeights } from "../weights/network-weights.ts";
 
 /** The weights under a prefix, entering one graph. */
 export class WeightScope {
@@ -30,10 +30,7 @@ export class WeightScope {
     const inFeatures = x.dims.at(-1) as number;
     const bias = options.bias ? this.weight("bias", [outFeatures]) : undefined;
     const stored = this.#source.linear(`${this.#prefix}weight`, [outFeatures, inFeatures], options);
-    let y =
-      stored.format === "float"
-        ? g.linear(x, g.weight(stored.weight), bias)
-        : g.linearInt8(x, g.weight(stored.values), g.weight(stored.scale), bias);
+    let y = product(g, x, stored, bias);
     for (const { rank, down, up } of stored.adapters ?? []) {
       const narrow = g.linear(x, g.constant(down, [rank, inFeatures]));
       y = g.add(y, g.linear(narrow, g.constant(up, [outFeatures, rank])));
@@ -43,6 +40,17 @@ export class WeightScope {
 
   has(name: string): boolean {
     return this.#source.has(this.#prefix + name);
+  }
+}
+
+function product(g: GraphBuilder, x: Value, weight: LinearWeight, bias: Value | undefined): Value {
+  switch (weight.format) {
+    case "float":
+      return g.linear(x, g.weight(weight.weight), bias);
+    case "int8":
+      return g.linearInt8(x, g.weight(weight.values), g.weight(weight.scale), bias);
+    case "int4":
+      return g.linearInt4(x, g.weight(weight.values), g.weight(weight.scale), bias);
   }
 }
 

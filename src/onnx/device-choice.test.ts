@@ -12,8 +12,9 @@ const broken = (reason: string): Trial => ({ works: false, reason });
 /** A machine with what `devices` does in trials; what is not among them is not installed. */
 function machine(
   devices: Partial<Record<ResolvedDevice, Trial>>,
-  { mayHaveGpu = true, memoryBytes = 80e9 }: { mayHaveGpu?: boolean; memoryBytes?: number } = {},
+  facts: { mayHaveGpu?: boolean; memoryBytes?: number | undefined } = {},
 ): Machine & { tried: ResolvedDevice[] } {
+  const { mayHaveGpu, memoryBytes } = { mayHaveGpu: true, memoryBytes: 80e9, ...facts };
   const tried: ResolvedDevice[] = [];
   return {
     tried,
@@ -50,7 +51,7 @@ describe("auto", () => {
       "WebGPU was slower in a trial, as a device without a GPU behind it is",
     ],
     ["a slower GPU", { webgpu: works(150) }, "WebGPU was slower in a trial"],
-    ["a GPU that is hardly faster", { webgpu: works(250) }, "WebGPU was hardly faster in a trial"],
+    ["a GPU that is hardly faster", { webgpu: works(500) }, "WebGPU was hardly faster in a trial"],
     ["a broken driver", { webgpu: broken("no adapter") }, "WebGPU does not work here (no adapter)"],
     ["a runtime without parts for GPUs", {}, "ONNX Runtime has no parts for a GPU here"],
   ])("keeps to the CPU beside %s", async (_, devices: Partial<Record<ResolvedDevice, Trial>>, reason) => {
@@ -63,6 +64,7 @@ describe("auto", () => {
     ["for a small model", { ...large, small: true }, {}, "the model is small"],
     ["for int8", { ...large, cpuFormat: "int8" }, {}, "int8 is a format for the CPU"],
     ["when the GPU's memory is too small", large, { memoryBytes: 8e9 }, "the GPU has too little memory for the model"],
+    ["when the GPU's memory is not known", large, { memoryBytes: undefined }, "the GPU's memory is not known"],
   ])("keeps to the CPU %s, and tries nothing", async (_, workload, facts, reason) => {
     const here = machine({ cpu: works(200), webgpu: works(2000) }, facts);
     expect(await chooseDevice("auto", workload, here)).toMatchObject({ device: "cpu", reason });

@@ -207,6 +207,38 @@ export class GraphBuilder {
     return bias === undefined ? scaled : this.add(scaled, bias);
   }
 
+  /**
+   * `linear` with a 4-bit weight [out, blocks, block / 2] around 8, two values a byte, and one scale [out · blocks] for each
+   * block of a row. x [..., in] is quantized to 8 bits inside, with a scale for each block of a token.
+   */
+  linearInt4(x: Value, weight: Value, weightScale: Value, bias?: Value): Value {
+    const [outFeatures, blocks, blockBytes] = weight.dims as [number, number, number];
+    const inFeatures = this.#staticDim(x, -1);
+    const blockSize = 2 * blockBytes;
+    if (Math.ceil(inFeatures / blockSize) !== blocks)
+      throw new Error(`linearInt4 in ${this.#graphName} got ${blocks} blocks of ${blockSize} for ${inFeatures} inputs`);
+    const output: Value = {
+      name: this.#fresh("MatMulNBits"),
+      dtype: x.dtype,
+      dims: [...x.dims.slice(0, -1), outFeatures],
+    };
+    const inputs = [x, weight, weightScale].map((value) => value.name);
+    this.#nodes.push({
+      opType: "MatMulNBits",
+      domain: onnxRuntimeDomain,
+      inputs: bias === undefined ? inputs : [...inputs, "", "", bias.name],
+      outputs: [output.name],
+      attributes: {
+        K: int(inFeatures),
+        N: int(outFeatures),
+        bits: int(4),
+        block_size: int(blockSize),
+        accuracy_level: int(4), // products of 8-bit integers; lower levels compute in float, more slowly
+      },
+    });
+    return output;
+  }
+
   // --- normalization --------------------------------------------------------------------------------------------------
 
   /** Layer norm over the last axis (Ba et al. 2016); without weights, the plain normalization. */

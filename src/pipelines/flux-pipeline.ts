@@ -4,35 +4,28 @@
  */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { CancelledError, InvalidRequestError, ModelInvalidError } from "../errors.ts";
+import { CancelledError, ModelInvalidError } from "../errors.ts";
 import { resize } from "../images/resize.ts";
 import type { RgbImage } from "../images/rgb-image.ts";
 import { ConfigReader } from "../models/config-reader.ts";
 import { type FluxConfig, parseFluxConfig } from "../models/flux/config.ts";
-import { fluxTransformer, ropeTable, timeEmbeddingDim, timestepEmbedding } from "../models/flux/transformer.ts";
 import type { DeviceChoice } from "../onnx/device-choice.ts";
 import type { DeviceName, ResolvedDevice } from "../onnx/devices.ts";
-import type { HostTensor } from "../onnx/session.ts";
 import { FlowMatchEulerScheduler } from "../schedulers/flow-match-euler.ts";
 import { openLora } from "../weights/lora.ts";
-import { PlannedDevice } from "./device-plan.ts";
-import { type EncodedPrompt, PromptEncoder } from "./encode-prompt.ts";
-import {
-  addNoise,
-  blend,
-  defaultStrength,
-  encodeCondition,
-  firstStep,
-  type ImageCondition,
-  keepOutsideMask,
-} from "./image-conditioning.ts";
+import { Denoiser } from "./denoiser.ts";
+import { PromptEncoder } from "./encode-prompt.ts";
+import { addNoise, blend, defaultStrength, encodeCondition, firstStep, keepOutsideMask } from "./image-conditioning.ts";
 import { type Latents, LatentCodec } from "./latent-codec.ts";
-import { imageIds, packLatents, textIds, unpackLatents } from "./latents.ts";
+import { packLatents, unpackLatents } from "./latents.ts";
+import { type GenerationParams, type LoraFile, planGeneration } from "./generation-plan.ts";
+import { previewSteps, shrink } from "./previews.ts";
 import { type GenerationDefaults, generationDefaults, type ModelCard, readModelCard } from "./model-card.ts";
 import { NetworkLoader } from "./network-loader.ts";
 import { requireMemory } from "./memory-plan.ts";
-import { availablePrecision, type Precision } from "./precision.ts";
-import { type Network, ResidentNetworks } from "./resident-networks.ts";
+import type { AvailablePrecision, Precision } from "./precision.ts";
+import { ResidentNetworks } from "./resident-networks.ts";
+import { RunPlan } from "./run-plan.ts";
 import { TorchGenerator } from "./torch-random.ts";
 
 export interface FluxPipelineOptions {
@@ -42,40 +35,10 @@ export interface FluxPipelineOptions {
   device?: DeviceName | undefined;
   /** CPU threads; 0 or omitted: all cores. */
   threads?: number | undefined;
-  /** Default "fp32". */
-  precision?: Precision | undefined;
+  /** Default "auto": by the device, the model's size and the memory, see `RunPlan`. */
+  precision?: Precision | "auto" | undefined;
   /** Where converted weights are kept; needed for int8, and for weights that are not plain floats. */
   cacheDir?: string | undefined;
-}
-
-/** What to draw. Omitted values take the model's own defaults. */
-export interface GenerationParams {
-  prompt: string;
-  negativePrompt?: string | undefined;
-  /** Pixels of the answer. */
-  width: number;
-  height: number;
-  numInferenceSteps?: number | undefined;
-  /** What the guidance embedding is told, for models that have one. */
-  guidanceScale?: number | undefined;
-  /** Classifier-free guidance against the negative prompt, two passes a step when above 1. Default 4 with one, else 1. */
-  trueCfgScale?: number | undefined;
-  /** Image i of n is drawn with seed + i. */
-  seed: number;
-  numImages: number;
-  maxSequenceLength?: number | undefined;
-  /** Image to image and inpainting: the picture to start from. */
-  condition?: ImageCondition | undefined;
-  /** Adapters for the model, applied together. A request with others than the last one loads the networks anew. */
-  loras?: readonly LoraFile[] | undefined;
-}
-
-/** A LoRA and how strongly to apply it. */
-export interface LoraFile {
-  /** A safetensors file. */
-  file: string;
-  /** 1: as trained; may be negative. */
-  scale: number;
 }
 
 export interface Progress {
@@ -115,6 +78,7 @@ export interface GenerationResult {
   /** What one picture is to the transformer: a token for each 2 × 2 latents. */
   imageTokens: number;
   device: ResolvedDevice;
+  precision: AvailablePrecision;
 }
 
 export interface GenerateOptions {
@@ -126,10 +90,6 @@ export interface GenerateOptions {
   onPreview?: ((preview: Preview) => unknown) | undefined;
 }
 
-const defaultTrueCfgScale = 4;
-/** Latents along a preview's longer side: more would take long to decode. */
-const maxPreviewLatents = 32;
-
 interface PipelineParts {
   modelDir: string;
   networks: ResidentNetworks;
@@ -138,7 +98,7 @@ interface PipelineParts {
   codec: LatentCodec;
   card: ModelCard;
   defaults: GenerationDefaults;
-  device: PlannedDevice;
+  plan: RunPlan;
 }
 
 /** What LoRAs change. */
@@ -146,7 +106,7 @@ interface Adaptable {
   /** Which LoRAs they have. */
   loraKey: string;
   promptEncoder: PromptEncoder;
-  transformer: Network;
+  denoiser: Denoiser;
 }
 
 export class FluxPipeline {
@@ -166,18 +126,17 @@ export class FluxPipeline {
    */
   static async load(options: FluxPipelineOptions): Promise<FluxPipeline> {
     const { modelDir } = options;
-    const precision = availablePrecision(options.precision ?? "fp32");
     checkModelIndex(modelDir);
-    const device = await PlannedDevice.of(modelDir, options.device ?? "auto", precision);
+    const plan = await RunPlan.of(modelDir, options);
     const loader = new NetworkLoader({
       modelDir,
-      ...device.sessionOptions,
+      ...plan.sessionOptions,
       threads: options.threads ?? 0,
-      precision,
+      precision: plan.precision,
       cacheDir: options.cacheDir,
     });
     const networks = new ResidentNetworks(loader);
-    if (device.device === "cpu") requireMemory(modelDir, precision);
+    if (plan.device === "cpu") requireMemory(modelDir, plan.precision);
 
     const transformerDir = join(modelDir, "transformer");
     const fluxConfig = parseFluxConfig(ConfigReader.read(transformerDir));
@@ -199,7 +158,7 @@ export class FluxPipeline {
       codec,
       card,
       defaults: generationDefaults(card, fluxConfig),
-      device,
+      plan,
     });
     await codec.prepare();
     await pipeline.#adaptedWith([]);
@@ -208,7 +167,7 @@ export class FluxPipeline {
 
   /** Where it draws, and why there. */
   get device(): DeviceChoice {
-    return this.#parts.device;
+    return this.#parts.plan.choice;
   }
 
   /**
@@ -218,39 +177,41 @@ export class FluxPipeline {
    * @throws CancelledError between two steps, when `signal` aborts.
    */
   async generate(params: GenerationParams, options: GenerateOptions = {}): Promise<GenerationResult> {
-    const { networks, scheduler, fluxConfig, codec, card, defaults } = this.#parts;
-    const numInferenceSteps = params.numInferenceSteps ?? defaults.numInferenceSteps;
-    const { guidanceScale, trueCfgScale, negativePrompt } = this.#resolveGuidance(params);
-    const maxSequenceLength = params.maxSequenceLength ?? defaults.maxSequenceLength;
+    const { scheduler, codec, fluxConfig } = this.#parts;
+    const { guidanceEmbeds } = fluxConfig;
     const granularity = 2 * codec.pixelsPerLatent;
-    const drawn = planDrawnSize(params, granularity, card.nativeSize);
-    const notices: string[] = this.#settingsNotices(params, drawn);
+    const settings = planGeneration(params, { ...this.#parts, guidanceEmbeds, granularity });
+    const {
+      drawn,
+      numInferenceSteps,
+      guidanceScale,
+      trueCfgScale,
+      negativePrompt,
+      maxSequenceLength,
+      stepCache,
+      notices,
+    } = settings;
 
     // 1. Encode the prompt, and what to keep away from.
     await stopIfCancelled(options.signal);
-    const { promptEncoder, transformer } = await this.#adaptedWith(params.loras ?? []);
+    const { promptEncoder, denoiser } = await this.#adaptedWith(params.loras ?? []);
     const prompt = await promptEncoder.encode(params.prompt, maxSequenceLength);
     notices.push(...prompt.notices);
     const negative =
-      negativePrompt !== undefined && trueCfgScale > 1
-        ? await promptEncoder.encode(negativePrompt, maxSequenceLength)
-        : undefined;
+      negativePrompt !== undefined ? await promptEncoder.encode(negativePrompt, maxSequenceLength) : undefined;
 
     // 2. Lay out the tokens: their positions and the noise levels depend on the size alone.
     const height = 2 * (drawn.height / granularity); // latents
     const width = 2 * (drawn.width / granularity);
     const tokens = (height / 2) * (width / 2);
-    const rope = this.#ropeInputs(maxSequenceLength, height / 2, width / 2);
-    const guidance = fluxConfig.guidanceEmbeds
-      ? { guidance: { data: timestepEmbedding(guidanceScale), dims: [1, timeEmbeddingDim] } }
-      : {};
     const sigmas = scheduler.sigmas(numInferenceSteps, tokens);
 
     const strength = params.condition?.strength ?? defaultStrength;
     const first = params.condition === undefined ? 0 : firstStep(numInferenceSteps, strength);
-    const previewSteps = spreadEvenly(options.previews ?? 0, first, numInferenceSteps);
+    const shownSteps = previewSteps(options.previews ?? 0, first, numInferenceSteps);
 
     const images: GeneratedImage[] = [];
+    const passes: { all: number; reused: number }[] = [];
     for (let imageIndex = 0; imageIndex < params.numImages; imageIndex++) {
       // 3. Draw the noise; on a picture to start from, only as much as belongs to the first step.
       const seed = params.seed + imageIndex;
@@ -260,26 +221,24 @@ export class FluxPipeline {
       const noise = pack({ ...shape, data: generator.randn(shape.channels * height * width) });
       let latents = start === undefined ? noise : addNoise(start.latents, noise, sigmas[first]!);
 
+      const denoising = denoiser.start({
+        rows: height / 2,
+        columns: width / 2,
+        textLength: maxSequenceLength,
+        guidanceScale,
+        stepCache,
+      });
+
       // 4. Denoise: follow the velocity from noise (sigma 1) to picture (sigma 0).
       for (let step = first; step < numInferenceSteps; step++) {
         await stopIfCancelled(options.signal);
         const sigma = sigmas[step]!;
         const nextSigma = sigmas[step + 1]!;
-        const velocityFor = async (text: EncodedPrompt): Promise<Float32Array> => {
-          const session = await networks.get(transformer, transformerWorkBytes(fluxConfig, maxSequenceLength + tokens));
-          const { velocity } = await session.run({
-            img: { data: latents, dims: [1, tokens, fluxConfig.inChannels] },
-            txt: text.promptEmbeds,
-            pooled: text.pooledPromptEmbeds,
-            timestep: { data: timestepEmbedding(sigma), dims: [1, timeEmbeddingDim] },
-            ...guidance,
-            ...rope,
-          });
-          return velocity!.data;
-        };
-        let velocity = await velocityFor(prompt);
-        if (negative !== undefined) velocity = guide(await velocityFor(negative), velocity, trueCfgScale);
-        const previewIndex = previewSteps.indexOf(step);
+        let velocity = await denoising.velocity(latents, sigma, prompt);
+        if (negative !== undefined) {
+          velocity = guide(await denoising.velocity(latents, sigma, negative), velocity, trueCfgScale);
+        }
+        const previewIndex = shownSteps.indexOf(step);
         if (previewIndex >= 0 && options.onPreview !== undefined) {
           const estimate = unpack(scheduler.step(latents, velocity, sigma, 0), shape);
           await options.onPreview({ ...(await codec.decode(shrink(estimate))), imageIndex, previewIndex });
@@ -298,9 +257,12 @@ export class FluxPipeline {
       // 6. Enlarge or reduce what a small model drew at its own size, and put back what was not to be repainted.
       picture = await resize(picture, params.width, params.height);
       if (params.condition !== undefined) picture = await keepOutsideMask(picture, params.condition);
+      passes.push(denoising.passes);
       images.push({ ...picture, seed, drawnWidth: drawn.width, drawnHeight: drawn.height });
     }
-    notices.push(...this.#parts.device.notices());
+    const { plan } = this.#parts;
+    notices.push(...plan.notices());
+    if (stepCache > 0) notices.push(stepCacheNotice(denoiser.canCacheSteps, passes));
     return {
       images,
       notices,
@@ -310,7 +272,8 @@ export class FluxPipeline {
       maxSequenceLength,
       promptTokens: prompt.tokens + (negative?.tokens ?? 0),
       imageTokens: tokens,
-      device: this.device.device,
+      device: plan.device,
+      precision: plan.precision,
     };
   }
 
@@ -326,106 +289,12 @@ export class FluxPipeline {
     const { modelDir, networks, fluxConfig } = this.#parts;
     const loras = files.map(({ file, scale }) => ({ lora: openLora(file), scale }));
     const promptEncoder = new PromptEncoder(modelDir, networks, loras);
-    const transformer: Network = {
-      place: "transformer",
-      component: "transformer",
-      graph: (weights) => fluxTransformer(fluxConfig, weights),
-      loras,
-    };
+    const denoiser = new Denoiser(fluxConfig, networks, loras);
     await promptEncoder.prepare();
-    await networks.prepare(transformer);
-    this.#adaptable = { loraKey, promptEncoder, transformer };
+    await denoiser.prepare();
+    this.#adaptable = { loraKey, promptEncoder, denoiser };
     return this.#adaptable;
   }
-
-  #ropeInputs(textLength: number, rows: number, columns: number): Record<string, HostTensor> {
-    const { axesDimsRope, attentionHeadDim } = this.#parts.fluxConfig;
-    const ids = concatenate(textIds(textLength), imageIds(rows, columns)); // [T+I, 3]
-    const { cos, sin } = ropeTable(ids, axesDimsRope);
-    const dims = [ids.length / 3, attentionHeadDim / 2];
-    return { pe_cos: { data: cos, dims }, pe_sin: { data: sin, dims } };
-  }
-
-  /** What guides a request: the embedded scale, and classifier-free guidance against a negative prompt. */
-  #resolveGuidance(params: GenerationParams) {
-    const { card, defaults, fluxConfig } = this.#parts;
-    const guidanceScale = params.guidanceScale ?? defaults.guidanceScale;
-    if (card.trueCfgScale === undefined) {
-      const { negativePrompt } = params;
-      const trueCfgScale = params.trueCfgScale ?? (negativePrompt === undefined ? 1 : defaultTrueCfgScale);
-      return { guidanceScale, trueCfgScale, negativePrompt };
-    }
-    // Without an embedded scale, the guidance that is asked for can only be the classifier-free one.
-    const asked = params.trueCfgScale ?? (fluxConfig.guidanceEmbeds ? undefined : params.guidanceScale);
-    return { guidanceScale, trueCfgScale: asked ?? card.trueCfgScale, negativePrompt: params.negativePrompt ?? "" };
-  }
-
-  #settingsNotices(params: GenerationParams, drawn: Size): string[] {
-    const notices: string[] = [];
-    if (drawn.width !== params.width || drawn.height !== params.height) {
-      const verb = drawn.width * drawn.height < params.width * params.height ? "enlarged" : "reduced";
-      notices.push(
-        `This model draws ${drawn.width}x${drawn.height}; the picture was ${verb} to ${params.width}x${params.height}.`,
-      );
-    }
-    if (this.#parts.card.nativeSize !== undefined && drawn.width !== drawn.height) {
-      notices.push("This model has learnt squares only; in other shapes things repeat.");
-    }
-    if (params.prompt.trim() === "")
-      notices.push("The prompt is empty: the picture is whatever the model comes up with.");
-    const { card, fluxConfig } = this.#parts;
-    const needsCfg = card.trueCfgScale !== undefined;
-    if (params.guidanceScale !== undefined && !fluxConfig.guidanceEmbeds && !needsCfg) {
-      notices.push("This model takes no guidance scale; it was ignored.");
-    }
-    if (
-      params.trueCfgScale !== undefined &&
-      params.trueCfgScale > 1 &&
-      params.negativePrompt === undefined &&
-      !needsCfg
-    ) {
-      notices.push("The true CFG scale was ignored: it needs a negative prompt.");
-    }
-    if (params.negativePrompt !== undefined && params.trueCfgScale !== undefined && params.trueCfgScale <= 1) {
-      notices.push("The negative prompt was ignored: it needs a true CFG scale above 1.");
-    }
-    return notices;
-  }
-}
-
-interface Size {
-  width: number;
-  height: number;
-}
-
-/**
- * The size to draw at for a request: itself, unless the model has one native size; then the nearest shape whose short side
- * is the native size.
- *
- * @throws InvalidRequestError when a side is not a multiple of `granularity`, the pixels of one token.
- */
-export function planDrawnSize(asked: Size, granularity: number, nativeSize: number | undefined): Size {
-  if (nativeSize === undefined) {
-    for (const side of [asked.width, asked.height]) {
-      if (side % granularity !== 0 || side < granularity) {
-        throw new InvalidRequestError(
-          "size",
-          `The size ${asked.width}x${asked.height} cannot be drawn: this model needs multiples of ${granularity} pixels.`,
-        );
-      }
-    }
-    return { width: asked.width, height: asked.height };
-  }
-  const scale = nativeSize / Math.min(asked.width, asked.height);
-  const snap = (side: number) => Math.max(1, Math.round((side * scale) / granularity)) * granularity;
-  return { width: snap(asked.width), height: snap(asked.height) };
-}
-
-function concatenate(a: Float32Array, b: Float32Array): Float32Array {
-  const joined = new Float32Array(a.length + b.length);
-  joined.set(a);
-  joined.set(b, a.length);
-  return joined;
 }
 
 /** negative + scale · (positive − negative) (Ho & Salimans 2022), rounded to float32 at each operation as torch does. */
@@ -436,10 +305,10 @@ function guide(negative: Float32Array, positive: Float32Array, scale: number): F
   });
 }
 
-/** The widest layer's activations for every token, a few at a time. */
-function transformerWorkBytes({ numAttentionHeads, attentionHeadDim }: FluxConfig, tokens: number): number {
-  const hidden = numAttentionHeads * attentionHeadDim;
-  return 16 * hidden * tokens * Float32Array.BYTES_PER_ELEMENT;
+function stepCacheNotice(canCacheSteps: boolean, passes: readonly { all: number; reused: number }[]): string {
+  if (!canCacheSteps) return "This model has no step cache; every step was computed whole.";
+  const [reused, all] = [passes.reduce((n, pass) => n + pass.reused, 0), passes.reduce((n, pass) => n + pass.all, 0)];
+  return `The step cache saved most of ${reused} of ${all} passes; without it the picture would be a little different.`;
 }
 
 type LatentShape = Omit<Latents, "data">;
@@ -451,30 +320,6 @@ function pack({ data, channels, height, width }: Latents): Float32Array {
 function unpack(packed: Float32Array, shape: LatentShape): Latents {
   const { channels, height, width } = shape;
   return { ...shape, data: unpackLatents(packed, channels, height, width) };
-}
-
-/** The steps after which previews are shown: `count` of those from `first` to the one before the last. */
-function spreadEvenly(count: number, first: number, end: number): number[] {
-  return Array.from({ length: count }, (_, i) => first + Math.floor(((i + 1) * (end - first)) / (count + 1)));
-}
-
-/** Latents averaged in blocks until neither side exceeds a preview's. */
-function shrink({ data, channels, height, width }: Latents): Latents {
-  const factor = Math.ceil(Math.max(height, width) / maxPreviewLatents);
-  if (factor === 1) return { data, channels, height, width };
-  const small = { channels, height: Math.floor(height / factor), width: Math.floor(width / factor) };
-  const averaged = new Float32Array(channels * small.height * small.width);
-  for (let i = 0; i < averaged.length; i++) {
-    const x = (i % small.width) * factor;
-    const y = (Math.floor(i / small.width) % small.height) * factor;
-    const channel = Math.floor(i / (small.width * small.height));
-    let sum = 0;
-    for (let dy = 0; dy < factor; dy++) {
-      for (let dx = 0; dx < factor; dx++) sum += data[(channel * height + y + dy) * width + x + dx]!;
-    }
-    averaged[i] = sum / factor ** 2;
-  }
-  return { ...small, data: averaged };
 }
 
 /** Lets messages in (a network's run blocks the event loop), then stops if one of them was a cancellation. */

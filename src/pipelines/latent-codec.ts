@@ -9,6 +9,7 @@ import {
   pixelsPerLatent,
 } from "../models/autoencoder.ts";
 import { ConfigReader } from "../models/config-reader.ts";
+import { BlendedPlanes, overlappingSpans, type Span } from "./blended-tiles.ts";
 import type { HostTensor } from "../onnx/session.ts";
 import type { Network, ResidentNetworks } from "./resident-networks.ts";
 import type { TorchGenerator } from "./torch-random.ts";
@@ -21,19 +22,30 @@ export interface Latents {
   width: number;
 }
 
-const featureMapsAtATime = 5;
+const featureMapsAtATime = 8;
 
 export class LatentCodec {
   readonly #config: AutoencoderConfig;
   readonly #networks: ResidentNetworks;
   readonly #decoder: Network;
   readonly #encoder: Network;
+  readonly #maxDecodeBytes: number;
 
-  /** Reads the configuration of `modelDir`'s autoencoder. Throws `ModelInvalidError`. */
-  constructor(modelDir: string, networks: ResidentNetworks) {
+  /**
+   * Reads the configuration of `modelDir`'s autoencoder.
+   *
+   * @param maxDecodeBytes what decoding may take besides the weights
+   * @throws ModelInvalidError
+   */
+  constructor(
+    modelDir: string,
+    networks: ResidentNetworks,
+    { maxDecodeBytes = 2e9 }: { maxDecodeBytes?: number } = {},
+  ) {
     const config = parseAutoencoderConfig(ConfigReader.read(join(modelDir, "vae")));
     this.#config = config;
     this.#networks = networks;
+    this.#maxDecodeBytes = maxDecodeBytes;
     this.#decoder = {
       place: "decoder",
       component: "vae",
@@ -57,14 +69,35 @@ export class LatentCodec {
     return pixelsPerLatent(this.#config);
   }
 
+  /**
+   * Latents' picture. One that would take more than `maxDecodeBytes` at once is decoded in tiles, which fade into each other over
+   * an eighth of their side; the norms see a tile where they would have seen the picture, so that it comes out a little different.
+   */
   async decode({ data, channels, height, width }: Latents): Promise<RgbImage> {
     const { scalingFactor, shiftFactor } = this.#config;
-    const z = data.map((value) => value / scalingFactor + shiftFactor);
-    const { pixelsPerLatent: scale } = this;
-    const size = { height: height * scale, width: width * scale };
-    const decoder = await this.#networks.get(this.#decoder, this.#workBytes(size));
-    const { image } = await decoder.run({ latents: { data: z, dims: [1, channels, height, width] } });
-    return toRgb(image!);
+    const z = { channels, height, width, data: data.map((value) => value / scalingFactor + shiftFactor) };
+    const scale = this.pixelsPerLatent;
+    const side = Math.floor(Math.sqrt(this.#maxDecodeBytes / this.#workBytes({ width: scale, height: scale })));
+    if (height * width <= side ** 2) return toRgb(await this.#decodeTile(z), width * scale, height * scale);
+
+    const overlap = Math.ceil(side / 8);
+    const picture = new BlendedPlanes(3, width * scale, height * scale);
+    for (const rows of overlappingSpans(height, side, overlap)) {
+      for (const columns of overlappingSpans(width, side, overlap)) {
+        const tile = await this.#decodeTile(cutOut(z, columns, rows));
+        picture.add(tile, scaled(columns, scale), scaled(rows, scale), overlap * scale);
+      }
+    }
+    return toRgb(picture.finish(), width * scale, height * scale);
+  }
+
+  /** [3, H, W] in −1…1 */
+  async #decodeTile({ data, channels, height, width }: Latents): Promise<Float32Array> {
+    const scale = this.pixelsPerLatent;
+    const workBytes = this.#workBytes({ width: width * scale, height: height * scale });
+    const decoder = await this.#networks.get(this.#decoder, workBytes);
+    const { image } = await decoder.run({ latents: { data, dims: [1, channels, height, width] } });
+    return image!.data;
   }
 
   /**
@@ -88,21 +121,35 @@ export class LatentCodec {
     return { data, channels, height, width };
   }
 
-  /** A handful of the finest level's feature maps are in memory at a time. */
+  /** Eight of the finest level's feature maps: measured, where twice as many channels arrive there from the level before. */
   #workBytes({ height, width }: Pick<RgbImage, "height" | "width">): number {
     const channels = this.#config.blockOutChannels[0]!;
     return featureMapsAtATime * height * width * channels * Float32Array.BYTES_PER_ELEMENT;
   }
 }
 
-/** image [1, 3, H, W] in −1…1 → 8-bit pixels */
-function toRgb(image: HostTensor<Float32Array>): RgbImage {
-  const [, , height, width] = image.dims as [number, number, number, number];
+function cutOut({ data, channels, width, height }: Latents, columns: Span, rows: Span): Latents {
+  const tile = new Float32Array(channels * rows.length * columns.length);
+  for (let channel = 0; channel < channels; channel++) {
+    for (let y = 0; y < rows.length; y++) {
+      const start = (channel * height + rows.start + y) * width + columns.start;
+      tile.set(data.subarray(start, start + columns.length), (channel * rows.length + y) * columns.length);
+    }
+  }
+  return { data: tile, channels, height: rows.length, width: columns.length };
+}
+
+function scaled({ start, length }: Span, factor: number): Span {
+  return { start: start * factor, length: length * factor };
+}
+
+/** image [3, H, W] in −1…1 → 8-bit pixels */
+function toRgb(image: Float32Array, width: number, height: number): RgbImage {
   const plane = height * width;
   const pixels = new Uint8Array(3 * plane);
   for (let channel = 0; channel < 3; channel++) {
     for (let i = 0; i < plane; i++) {
-      const value = image.data[channel * plane + i]! / 2 + 0.5;
+      const value = image[channel * plane + i]! / 2 + 0.5;
       pixels[3 * i + channel] = Math.round(Math.min(1, Math.max(0, value)) * 255);
     }
   }

@@ -7,9 +7,10 @@ import { type Memory, readMemory } from "../onnx/memory.ts";
 import { formatBytes } from "../weights/hub/byte-size.ts";
 import { openNetwork } from "../weights/model-files.ts";
 import { type Component, components } from "../weights/single-file.ts";
+import { int4Block } from "../weights/quantize.ts";
 import { type WeightCount, WeightCounter } from "../weights/weight-count.ts";
 import { exactNetworks, networkGraphs } from "./network-graphs.ts";
-import { availablePrecisions, type Precision } from "./precision.ts";
+import { type AvailablePrecision, availablePrecisions, type Precision } from "./precision.ts";
 
 export interface MemoryPlan {
   /** Bytes of each network's weights while it is loaded. */
@@ -22,9 +23,6 @@ export interface MemoryPlan {
 const processBytes = 256 * 2 ** 20;
 const activationShare = 0.05;
 
-/** Values with one scale of their own. */
-const int4Group = 32;
-
 /**
  * The plan of the model in `modelDir`.
  *
@@ -32,6 +30,19 @@ const int4Group = 32;
  */
 export function planMemory(modelDir: string, precision: Precision): MemoryPlan {
   return planOf(countWeights(modelDir), precision);
+}
+
+/**
+ * Bytes of the largest network's weights once it is loaded, as a GPU has them.
+ *
+ * @throws ModelInvalidError, WeightsInvalidError when its files cannot be used.
+ */
+export function largestNetworkBytes(modelDir: string, precision: Precision): number {
+  const counts = Object.entries(countWeights(modelDir)).map(([component, count]) => {
+    return [component, { ...count, halfValues: 0 }] as const;
+  });
+  const { networks } = planOf(Object.fromEntries(counts) as Record<Component, WeightCount>, precision);
+  return Math.max(...Object.values(networks));
 }
 
 /**
@@ -63,6 +74,22 @@ export function requireMemory(modelDir: string, precision: Precision, memory: Me
       `${advice.length > 0 ? advice.join(", or ") : `it takes a machine with more${otherwise}`}.`,
     { param: "model" },
   );
+}
+
+/** A model whose largest network takes no more than this in fp32 gains little from being smaller. */
+const smallNetworkBytes = 2e9;
+
+/**
+ * The precision for a model on the CPU when none is asked for: fp32 for a small one; for a large one int8, which is also the fastest
+ * there, or int4 where int8 does not fit.
+ *
+ * @throws ModelInvalidError, WeightsInvalidError when its files cannot be used.
+ */
+export function choosePrecision(modelDir: string, memory: Memory = readMemory()): AvailablePrecision {
+  const counts = countWeights(modelDir);
+  if (planOf(counts, "fp32").neededBytes <= Math.min(smallNetworkBytes, memory.availableBytes)) return "fp32";
+  const fits = (precision: Precision) => planOf(counts, precision).neededBytes <= memory.availableBytes;
+  return fits("int8") || !fits("int4") ? "int8" : "int4";
 }
 
 function countWeights(modelDir: string): Record<Component, WeightCount> {
@@ -97,6 +124,6 @@ function networkBytes(count: WeightCount, precision: Precision): number {
     case "int8":
       return linearValues + 4 * (linearOutputs + floatValues);
     case "int4":
-      return linearValues / 2 + 4 * (linearValues / int4Group + floatValues);
+      return linearValues / 2 + 4 * (linearValues / int4Block + floatValues);
   }
 }

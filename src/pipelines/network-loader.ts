@@ -20,7 +20,7 @@ import type { WeightSource } from "../weights/weight-source.ts";
 
 export interface NetworkLoaderOptions extends SessionOptions {
   modelDir: string;
-  precision: "fp32" | "int8";
+  precision: "fp32" | "int8" | "int4";
   /** Where converted weights are kept. */
   cacheDir: string | undefined;
 }
@@ -61,7 +61,8 @@ export class NetworkLoader {
   ): Promise<OnnxGraph> {
     const dir = join(this.#options.modelDir, component);
     const source = openNetwork(this.#options.modelDir, component);
-    const linear = exact || this.#options.precision === "fp32" ? "float" : "int8";
+    const { precision } = this.#options;
+    const linear = exact || precision === "fp32" ? "float" : precision;
     const mapped = linear === "float" ? MappedWeights.of(source) : undefined;
     const weights = mapped ?? new StoredWeights(await this.#convert(dir, source, linear, graph));
     return graph(withLoras(weights, source, component, loras));

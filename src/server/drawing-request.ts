@@ -34,6 +34,7 @@ export async function toGenerationRequest(
     guidanceScale: body.guidance_scale ?? undefined,
     trueCfgScale: body.true_cfg_scale ?? undefined,
     maxSequenceLength: body.max_sequence_length ?? undefined,
+    stepCache: body.step_cache ?? undefined,
     loras: body.lora ?? undefined,
     quality: body.quality ?? undefined,
     upscale: body.upscale ?? undefined,

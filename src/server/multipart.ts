@@ -37,6 +37,7 @@ const numbers = new Set([
   "guidance_scale",
   "true_cfg_scale",
   "max_sequence_length",
+  "step_cache",
   "strength",
   "upscale",
   "scale",

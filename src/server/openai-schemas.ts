@@ -19,6 +19,9 @@ function drawingFields(limits: RequestLimits) {
     negative_prompt: fields.negativePrompt.nullish().describe("What should not be in the picture; twice the work."),
     true_cfg_scale: fields.trueCfgScale.nullish().describe("The negative prompt's weight, with an effect above 1."),
     max_sequence_length: fields.maxSequenceLength.nullish().describe("Tokens of the prompt to read."),
+    step_cache: fields.stepCache
+      .nullish()
+      .describe("How much a step may differ from one before to be taken from it: 0 is off, 0.1 mild. Default 0."),
     lora: fields.loras.nullish().describe("Adapters from `$EASEL_HOME/loras`: names, each with `:SCALE` if not 1."),
     upscale: fields.upscale.nullish().describe("Enlarges the finished picture."),
     quality: fields.quality.nullish().describe("`low` takes half the model's own steps, `high` and `hd` 1.5 times."),

@@ -8,13 +8,13 @@ import { ModelInvalidError } from "../errors.ts";
 import type { ExternalTensor } from "../onnx/graph-builder.ts";
 import type { DType } from "../onnx/model-proto.ts";
 import type { LinearOptions, LinearShape, LinearWeight, NetworkWeights } from "./network-weights.ts";
-import { quantizeInt8 } from "./quantize.ts";
+import { int4Block, quantizeInt4, quantizeInt8 } from "./quantize.ts";
 import { readTensor } from "./tensor-data.ts";
 import type { WeightSource } from "./weight-source.ts";
 
 export interface ConversionOptions {
   /** What linear layers become. */
-  linear: "float" | "int8";
+  linear: "float" | "int8" | "int4";
   /** The largest int8 magnitude, see `quantizeInt8`. */
   int8Limit: 127 | 63;
 }
@@ -26,6 +26,11 @@ const alignment = 4096;
 
 /** A name for the scales that belong to a converted weight. */
 const scaleOf = (name: string) => `${name}.scale`;
+
+/** [out, blocks, bytes of a block] */
+function int4Shape([outFeatures, inFeatures]: LinearShape): [number, number, number] {
+  return [outFeatures, Math.ceil(inFeatures / int4Block), int4Block / 2];
+}
 
 /** A tensor of the data file. */
 type IndexEntry = Omit<ExternalTensor, "name" | "file">;
@@ -58,14 +63,21 @@ export class WeightConverter implements NetworkWeights, Disposable {
 
   linear(name: string, shape: LinearShape, { exact = false }: LinearOptions = {}): LinearWeight {
     if (exact || this.#options.linear === "float") return { format: "float", weight: this.get(name, shape) };
+    const format = this.#options.linear;
     if (!this.#index.has(name)) {
       const [outFeatures, inFeatures] = shape;
       const weight = readTensor(this.#source.locate(name, shape));
-      const { values, scale } = quantizeInt8(weight, outFeatures, inFeatures, this.#options.int8Limit);
-      this.#append(name, "int8", [inFeatures, outFeatures], values);
-      this.#append(scaleOf(name), "float32", [outFeatures], scale);
+      if (format === "int8") {
+        const { values, scale } = quantizeInt8(weight, outFeatures, inFeatures, this.#options.int8Limit);
+        this.#append(name, "int8", [inFeatures, outFeatures], values);
+        this.#append(scaleOf(name), "float32", [outFeatures], scale);
+      } else {
+        const { values, scale } = quantizeInt4(weight, outFeatures, inFeatures);
+        this.#append(name, "uint8", int4Shape(shape), values);
+        this.#append(scaleOf(name), "float32", [scale.length], scale);
+      }
     }
-    return { format: "int8", values: this.#entry(name), scale: this.#entry(scaleOf(name)) };
+    return { format, values: this.#entry(name), scale: this.#entry(scaleOf(name)) };
   }
 
   finish(): void {
@@ -80,7 +92,7 @@ export class WeightConverter implements NetworkWeights, Disposable {
     return { ...this.#index.get(name)!, name, file: join(this.#folder, dataFile) };
   }
 
-  #append(name: string, dtype: DType, shape: readonly number[], values: Float32Array | Int8Array): void {
+  #append(name: string, dtype: DType, shape: readonly number[], values: Float32Array | Int8Array | Uint8Array): void {
     const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
     const offset = this.#end;
     for (let done = 0; done < bytes.length;) {
@@ -118,11 +130,18 @@ export class StoredWeights implements NetworkWeights {
 
   linear(name: string, shape: LinearShape): LinearWeight {
     const [outFeatures, inFeatures] = shape;
-    if (this.#index.get(name)?.dtype !== "int8") return { format: "float", weight: this.get(name, shape) };
-    return {
-      format: "int8",
-      values: this.get(name, [inFeatures, outFeatures]),
-      scale: this.get(scaleOf(name), [outFeatures]),
-    };
+    switch (this.#index.get(name)?.dtype) {
+      case "int8": {
+        const values = this.get(name, [inFeatures, outFeatures]);
+        return { format: "int8", values, scale: this.get(scaleOf(name), [outFeatures]) };
+      }
+      case "uint8": {
+        const [, blocks] = int4Shape(shape);
+        const values = this.get(name, int4Shape(shape));
+        return { format: "int4", values, scale: this.get(scaleOf(name), [outFeatures * blocks]) };
+      }
+      default:
+        return { format: "float", weight: this.get(name, shape) };
+    }
   }
 }

@@ -6,6 +6,8 @@ export type LinearWeight = (
   | { format: "float"; weight: ExternalTensor | InlineTensor }
   /** `values` int8 [in, out], each column to be multiplied by its `scale` [out]. */
   | { format: "int8"; values: ExternalTensor; scale: ExternalTensor }
+  /** `values` uint8 [out, blocks, int4Block / 2] and `scale` [out · blocks], as `quantizeInt4` makes them. */
+  | { format: "int4"; values: ExternalTensor; scale: ExternalTensor }
 ) & {
   /** What is added to the layer's output. */
   adapters?: readonly LowRankAdapter[];

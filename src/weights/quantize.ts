@@ -44,6 +44,46 @@ export function quantizeInt8(
   return { values, scale };
 }
 
+export interface Int4Matrix {
+  /** [out, blocks, int4Block / 2]: two codes a byte, the earlier one low; a code is the value plus 8. */
+  values: Uint8Array;
+  /** What each block's values must be multiplied by. [out · blocks] */
+  scale: Float32Array;
+}
+
+/** Values along a row that share a scale. */
+export const int4Block = 32;
+
+/**
+ * A weight [out, in] as 4-bit integers from −8 to 7, with one scale for each `int4Block` values of a row. The scale takes the
+ * sign that lets the largest value be −8, as in GGUF's Q4_0, so that no code is wasted; a last short block is filled with zeros.
+ */
+export function quantizeInt4(weight: Float32Array, outFeatures: number, inFeatures: number): Int4Matrix {
+  const blocks = Math.ceil(inFeatures / int4Block);
+  const values = new Uint8Array((outFeatures * blocks * int4Block) / 2);
+  const scale = new Float32Array(outFeatures * blocks);
+  const codes = new Uint8Array(int4Block);
+  let block = 0;
+  for (let row = 0; row < outFeatures; row++) {
+    const end = (row + 1) * inFeatures;
+    for (let start = row * inFeatures; start < end; start += int4Block, block++) {
+      const length = Math.min(int4Block, end - start);
+      let extreme = 0; // the value of the largest magnitude
+      for (let i = start; i < start + length; i++) {
+        const value = weight[i]!;
+        if (Math.abs(value) > Math.abs(extreme)) extreme = value;
+      }
+      scale[block] = extreme / -8;
+      const inverse = extreme === 0 ? 0 : -8 / extreme;
+      codes.fill(8);
+      for (let i = 0; i < length; i++) codes[i] = Math.min(15, Math.trunc(weight[start + i]! * inverse + 8.5));
+      const at = (block * int4Block) / 2;
+      for (let i = 0; i < int4Block / 2; i++) values[at + i] = codes[2 * i]! | (codes[2 * i + 1]! << 4);
+    }
+  }
+  return { values, scale };
+}
+
 function largestMagnitude(values: Float32Array, start: number, end: number): number {
   let largest = 0;
   for (let i = start; i < end; i++) {

@@ -15,6 +15,8 @@ export interface DrawingOptions {
   negativePrompt?: string | undefined;
   /** The negative prompt's weight, with an effect above 1. */
   trueCfgScale?: number | undefined;
+  /** How much a step may differ from one before to be taken from it: 0 is off, 0.1 mild. */
+  stepCache?: number | undefined;
   /** Tokens of the prompt to read. */
   maxSequenceLength?: number | undefined;
   /** LoRAs of the server, by name: "watercolour" or "watercolour:0.8". */

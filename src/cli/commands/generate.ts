@@ -22,6 +22,7 @@ interface GenerateFlags {
   guidance?: string;
   negativePrompt?: string;
   trueCfgScale?: string;
+  stepCache?: string;
   maxSequenceLength?: string;
   quality?: string;
   lora?: string[];
@@ -90,6 +91,7 @@ function parseFlags(prompt: string, flags: GenerateFlags, config: Config) {
       "--negative-prompt": fields.negativePrompt.optional(),
       "--true-cfg-scale": fields.trueCfgScale.optional(),
       "--max-sequence-length": fields.maxSequenceLength.optional(),
+      "--step-cache": fields.stepCache.optional(),
       "--quality": fields.quality.optional(),
       "--strength": fields.strength.optional(),
       "--upscale": fields.upscale.optional(),
@@ -105,6 +107,7 @@ function parseFlags(prompt: string, flags: GenerateFlags, config: Config) {
       "--negative-prompt": flags.negativePrompt,
       "--true-cfg-scale": number(flags.trueCfgScale),
       "--max-sequence-length": number(flags.maxSequenceLength),
+      "--step-cache": number(flags.stepCache),
       "--quality": flags.quality,
       "--strength": number(flags.strength),
       "--upscale": number(flags.upscale),
@@ -122,6 +125,7 @@ function parseFlags(prompt: string, flags: GenerateFlags, config: Config) {
     negativePrompt: values["--negative-prompt"],
     trueCfgScale: values["--true-cfg-scale"],
     maxSequenceLength: values["--max-sequence-length"],
+    stepCache: values["--step-cache"],
     quality: values["--quality"],
     strength: values["--strength"],
     upscale: values["--upscale"],

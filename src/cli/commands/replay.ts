@@ -92,6 +92,7 @@ function requestOf(path: string, record: GenerationRecord, flags: ReplayFlags, c
       guidance_scale: fields.guidanceScale,
       true_cfg_scale: fields.trueCfgScale,
       max_sequence_length: fields.maxSequenceLength,
+      step_cache: fields.stepCache.optional(),
       lora: fields.loras.optional(),
       output_compression: fields.outputQuality.optional(),
     })
@@ -108,6 +109,7 @@ function requestOf(path: string, record: GenerationRecord, flags: ReplayFlags, c
     guidanceScale: values.guidance_scale,
     trueCfgScale: values.true_cfg_scale,
     maxSequenceLength: values.max_sequence_length,
+    stepCache: values.step_cache,
     loras: values.lora,
     upscale: record.upscale,
     upscaler: record.upscale && (record.upscale_method ?? interpolation),

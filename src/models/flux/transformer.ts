@@ -30,44 +30,119 @@ interface Rope {
  * @throws ModelInvalidError when a weight is missing or has another shape than the configuration asks for.
  */
 export function fluxTransformer(config: FluxConfig, weights: NetworkWeights): OnnxGraph {
-  const g = new GraphBuilder("flux_transformer");
-  const w = new WeightScope(g, weights);
-  const heads = config.numAttentionHeads;
-  const hidden = heads * config.attentionHeadDim; // H
+  const part = new Part("flux_transformer", config, weights);
+  const pe = part.rope();
+  const hidden = part.blocks(part.embedTokens(), pe, 0);
+  part.graph.output("velocity", part.velocity(hidden));
+  return part.graph.build();
+}
 
-  const imgIn = g.input("img", "float32", [1, "I", config.inChannels]);
-  const txtIn = g.input("txt", "float32", [1, "T", config.jointAttentionDim]);
-  const pooled = g.input("pooled", "float32", [1, config.pooledProjectionDim]);
-  const timestep = g.input("timestep", "float32", [1, timeEmbeddingDim]);
-  const guidance = config.guidanceEmbeds ? g.input("guidance", "float32", [1, timeEmbeddingDim]) : undefined;
-  const pe: Rope = {
-    cos: g.input("pe_cos", "float32", ["T+I", config.attentionHeadDim / 2]),
-    sin: g.input("pe_sin", "float32", ["T+I", config.attentionHeadDim / 2]),
-  };
+/**
+ * The transformer in three parts, for who leaves the middle one out where it would change little: the tokens' embedding with
+ * the first block, all other blocks, and the projection. `first` has the transformer's inputs and gives `img_embedded`, `img_first` [1, I, H] and
+ * `txt_first` [1, T, H]; `others` takes the latter two, without `img` and `txt`, and gives `img_last`; `projection` takes
+ * `img_last` and what the modulation needs, and gives `velocity`.
+ *
+ * @throws as `fluxTransformer`
+ */
+export const fluxTransformerParts = {
+  first(config: FluxConfig, weights: NetworkWeights): OnnxGraph {
+    const part = new Part("flux_first_block", config, weights);
+    const pe = part.rope();
+    const embedded = part.embedTokens();
+    const [img, txt] = part.doubleBlock(0, embedded, pe);
+    part.graph.output("img_embedded", embedded[0]);
+    part.graph.output("img_first", img);
+    part.graph.output("txt_first", txt);
+    return part.graph.build();
+  },
 
-  const embed = w.at("time_text_embed");
-  let vec = mlpEmbedder(embed.at("timestep_embedder"), timestep, hidden); // [1, H]
-  if (guidance !== undefined) vec = g.add(vec, mlpEmbedder(embed.at("guidance_embedder"), guidance, hidden));
-  vec = g.add(vec, mlpEmbedder(embed.at("text_embedder"), pooled, hidden));
-  const modulation = g.silu(vec);
+  others(config: FluxConfig, weights: NetworkWeights): OnnxGraph {
+    const part = new Part("flux_other_blocks", config, weights);
+    const pe = part.rope();
+    const img = part.graph.input("img_first", "float32", [1, "I", part.hidden]);
+    const txt = part.graph.input("txt_first", "float32", [1, "T", part.hidden]);
+    part.graph.output("img_last", part.blocks([img, txt], pe, 1));
+    return part.graph.build();
+  },
 
-  let img = exactLinear(w.at("x_embedder"), imgIn, hidden); // [1, I, H]
-  let txt = exactLinear(w.at("context_embedder"), txtIn, hidden); // [1, T, H]
-  for (let i = 0; i < config.numLayers; i++) {
-    [img, txt] = doubleStreamBlock(w.at("transformer_blocks").at(i), img, txt, modulation, pe, heads);
+  projection(config: FluxConfig, weights: NetworkWeights): OnnxGraph {
+    const part = new Part("flux_projection", config, weights);
+    const img = part.graph.input("img_last", "float32", [1, "I", part.hidden]);
+    part.graph.output("velocity", part.velocity(img));
+    return part.graph.build();
+  },
+};
+
+/** A graph over some of the transformer, and the pieces that one is written from. Image tokens come before text tokens. */
+class Part {
+  readonly graph: GraphBuilder;
+  /** Width of a token: H. */
+  readonly hidden: number;
+  readonly #config: FluxConfig;
+  readonly #w: WeightScope;
+  /** SiLU of vec [1, H]: what every modulation is computed from. */
+  readonly #modulation: Value;
+
+  constructor(name: string, config: FluxConfig, weights: NetworkWeights) {
+    this.graph = new GraphBuilder(name);
+    this.hidden = config.numAttentionHeads * config.attentionHeadDim;
+    this.#config = config;
+    this.#w = new WeightScope(this.graph, weights);
+    this.#modulation = this.graph.silu(this.#vec());
   }
 
-  let stream = g.concat([txt, img], 1); // [1, T+I, H]
-  for (let i = 0; i < config.numSingleLayers; i++) {
-    stream = singleStreamBlock(w.at("single_transformer_blocks").at(i), stream, modulation, pe, heads);
+  #vec(): Value {
+    const g = this.graph;
+    const pooled = g.input("pooled", "float32", [1, this.#config.pooledProjectionDim]);
+    const timestep = g.input("timestep", "float32", [1, timeEmbeddingDim]);
+    const guidance = this.#config.guidanceEmbeds ? g.input("guidance", "float32", [1, timeEmbeddingDim]) : undefined;
+    const embed = this.#w.at("time_text_embed");
+    let vec = mlpEmbedder(embed.at("timestep_embedder"), timestep, this.hidden); // [1, H]
+    if (guidance !== undefined) vec = g.add(vec, mlpEmbedder(embed.at("guidance_embedder"), guidance, this.hidden));
+    return g.add(vec, mlpEmbedder(embed.at("text_embedder"), pooled, this.hidden));
   }
-  [, img] = g.splitSequence(stream, txt, "I");
 
-  // The last layer's chunks are (scale, shift); every other modulation has shift first.
-  const [scale, shift] = g.chunk(exactLinear(w.at("norm_out").at("linear"), modulation, 2 * hidden), 2);
-  img = modulatedNorm(g, img, shift!, scale!);
-  g.output("velocity", exactLinear(w.at("proj_out"), img, config.outChannels));
-  return g.build();
+  rope(): Rope {
+    const dims = ["T+I", this.#config.attentionHeadDim / 2];
+    return { cos: this.graph.input("pe_cos", "float32", dims), sin: this.graph.input("pe_sin", "float32", dims) };
+  }
+
+  embedTokens(): [img: Value, txt: Value] {
+    const { inChannels, jointAttentionDim } = this.#config;
+    const img = this.graph.input("img", "float32", [1, "I", inChannels]);
+    const txt = this.graph.input("txt", "float32", [1, "T", jointAttentionDim]);
+    return [
+      exactLinear(this.#w.at("x_embedder"), img, this.hidden), // [1, I, H]
+      exactLinear(this.#w.at("context_embedder"), txt, this.hidden), // [1, T, H]
+    ];
+  }
+
+  doubleBlock(index: number, [img, txt]: [img: Value, txt: Value], pe: Rope): [img: Value, txt: Value] {
+    const scope = this.#w.at("transformer_blocks").at(index);
+    return doubleStreamBlock(scope, img, txt, this.#modulation, pe, this.#config.numAttentionHeads);
+  }
+
+  /** All blocks from double block `first` on: the image tokens [1, I, H] that come out. */
+  blocks(tokens: [img: Value, txt: Value], pe: Rope, first: number): Value {
+    const { numLayers, numSingleLayers, numAttentionHeads } = this.#config;
+    for (let i = first; i < numLayers; i++) tokens = this.doubleBlock(i, tokens, pe);
+    const [img, txt] = tokens;
+    let stream = this.graph.concat([txt, img], 1); // [1, T+I, H]
+    for (let i = 0; i < numSingleLayers; i++) {
+      const scope = this.#w.at("single_transformer_blocks").at(i);
+      stream = singleStreamBlock(scope, stream, this.#modulation, pe, numAttentionHeads);
+    }
+    return this.graph.splitSequence(stream, txt, "I")[1];
+  }
+
+  velocity(img: Value): Value {
+    const g = this.graph;
+    // The last layer's chunks are (scale, shift); every other modulation has shift first.
+    const vectors = exactLinear(this.#w.at("norm_out").at("linear"), this.#modulation, 2 * this.hidden);
+    const [scale, shift] = g.chunk(vectors, 2);
+    return exactLinear(this.#w.at("proj_out"), modulatedNorm(g, img, shift!, scale!), this.#config.outChannels);
+  }
 }
 
 /** Image and text keep weights of their own and meet in one attention. Returns [img, txt]. */
