@@ -52,6 +52,9 @@ async function upscale(image: Uint8Array, format = "png") {
   return { ...answer, ...data[0], file: Buffer.from(data[0].b64_json, "base64") };
 }
 
+/** On grey: what nobody can see of a transparent pixel may be of any colour. */
+const asSeen = (file: Buffer) => sharp(file).flatten({ background: "#888" }).raw().toBuffer();
+
 /** How far the larger picture is from `expected` on average, in levels of 255; a shift or a turn would be tens of levels. */
 async function distance(file: Buffer, expected: Sharp, channels: 3 | 4 = 3): Promise<number> {
   const large = await expected
@@ -123,9 +126,7 @@ describe("a file", () => {
       expect(notices).toEqual(["The picture's 16 bits a channel were reduced to 8."]);
       const plain = await upscale(await make().png().toBuffer());
       expect((await sharp(file).metadata()).channels).toBe(channels);
-      // As they look: what nobody can see may be of any colour.
-      const onGrey = (each: Buffer) => sharp(each).flatten({ background: "#888" }).raw().toBuffer();
-      const [a, b] = await Promise.all([file, plain.file].map(onGrey));
+      const [a, b] = await Promise.all([file, plain.file].map(asSeen));
       expect(a!.reduce((most, value, i) => Math.max(most, Math.abs(value - b![i]!)), 0)).toBeLessThanOrEqual(2);
     },
   );
