@@ -26,14 +26,15 @@ function tapsFor(size: number, newSize: number): Taps[] {
   const scale = size / newSize;
   // Reducing, the filter is stretched, so that every pixel has a say.
   const stretch = Math.max(1, scale);
-  return Array.from({ length: newSize }, (_, i) => {
-    const centre = (i + 0.5) * scale;
-    const start = Math.max(0, Math.trunc(centre - lobes * stretch + 0.5));
-    const end = Math.min(size, Math.trunc(centre + lobes * stretch + 0.5));
-    const shares = Array.from({ length: end - start }, (_, k) => filter((start + k + 0.5 - centre) / stretch));
-    const sum = shares.reduce((a, b) => a + b, 0);
-    return { start, weights: Int32Array.from(shares, (share) => roundAwayFromZero((share / sum) * 2 ** weightBits)) };
-  });
+  return Array.from({ length: newSize }, (_, i) => tapsAround((i + 0.5) * scale, stretch, size));
+}
+
+function tapsAround(centre: number, stretch: number, size: number): Taps {
+  const start = Math.max(0, Math.trunc(centre - lobes * stretch + 0.5));
+  const end = Math.min(size, Math.trunc(centre + lobes * stretch + 0.5));
+  const shares = Array.from({ length: end - start }, (_, k) => filter((start + k + 0.5 - centre) / stretch));
+  const sum = shares.reduce((a, b) => a + b, 0);
+  return { start, weights: Int32Array.from(shares, (share) => roundAwayFromZero((share / sum) * 2 ** weightBits)) };
 }
 
 function filter(x: number): number {

@@ -4,8 +4,7 @@
  */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { CancelledError, InvalidRequestError, ModelInvalidError } from "../errors.ts";
-import { resize } from "../images/resize.ts";
+import { CancelledError, ModelInvalidError } from "../errors.ts";
 import type { RgbImage } from "../images/rgb-image.ts";
 import { ConfigReader } from "../models/config-reader.ts";
 import { type FluxConfig, parseFluxConfig } from "../models/flux/config.ts";
@@ -14,6 +13,7 @@ import { type DeviceName, type ResolvedDevice, resolveDevice } from "../onnx/dev
 import type { HostTensor } from "../onnx/session.ts";
 import { FlowMatchEulerScheduler } from "../schedulers/flow-match-euler.ts";
 import { openLora } from "../weights/lora.ts";
+import { DrawingResizer, planDrawnSize, resizingNotice, type Size } from "./drawn-size.ts";
 import { type EncodedPrompt, PromptEncoder } from "./encode-prompt.ts";
 import {
   addNoise,
@@ -134,6 +134,7 @@ interface PipelineParts {
   scheduler: FlowMatchEulerScheduler;
   fluxConfig: FluxConfig;
   codec: LatentCodec;
+  resizer: DrawingResizer;
   card: ModelCard;
   defaults: GenerationDefaults;
   device: ResolvedDevice;
@@ -195,6 +196,7 @@ export class FluxPipeline {
       ),
       fluxConfig,
       codec,
+      resizer: new DrawingResizer({ device, threads: options.threads }),
       card,
       defaults: generationDefaults(card, fluxConfig),
       device,
@@ -211,7 +213,7 @@ export class FluxPipeline {
    * @throws CancelledError between two steps, when `signal` aborts.
    */
   async generate(params: GenerationParams, options: GenerateOptions = {}): Promise<GenerationResult> {
-    const { networks, scheduler, fluxConfig, codec, card, defaults } = this.#parts;
+    const { networks, scheduler, fluxConfig, codec, card, defaults, resizer } = this.#parts;
     const numInferenceSteps = params.numInferenceSteps ?? defaults.numInferenceSteps;
     const { guidanceScale, trueCfgScale, negativePrompt } = this.#resolveGuidance(params);
     const maxSequenceLength = params.maxSequenceLength ?? defaults.maxSequenceLength;
@@ -289,7 +291,7 @@ export class FluxPipeline {
       let picture = await codec.decode(unpack(latents, shape));
 
       // 6. Enlarge or reduce what a small model drew at its own size, and put back what was not to be repainted.
-      picture = await resize(picture, params.width, params.height);
+      picture = await resizer.resize(picture, params, options.signal);
       if (params.condition !== undefined) picture = await keepOutsideMask(picture, params.condition);
       images.push({ ...picture, seed, drawnWidth: drawn.width, drawnHeight: drawn.height });
     }
@@ -309,6 +311,7 @@ export class FluxPipeline {
   /** Gives the networks' memory back; the pipeline cannot be used afterwards. */
   async dispose(): Promise<void> {
     await this.#parts.networks.dispose();
+    await this.#parts.resizer.dispose();
   }
 
   /** The text encoders and the transformer with these LoRAs, checked. */
@@ -354,12 +357,8 @@ export class FluxPipeline {
 
   #settingsNotices(params: GenerationParams, drawn: Size): string[] {
     const notices: string[] = [];
-    if (drawn.width !== params.width || drawn.height !== params.height) {
-      const verb = drawn.width * drawn.height < params.width * params.height ? "enlarged" : "reduced";
-      notices.push(
-        `This model draws ${drawn.width}x${drawn.height}; the picture was ${verb} to ${params.width}x${params.height}.`,
-      );
-    }
+    const resizing = resizingNotice(drawn, params);
+    if (resizing !== undefined) notices.push(resizing);
     if (this.#parts.card.nativeSize !== undefined && drawn.width !== drawn.height) {
       notices.push("This model has learnt squares only; in other shapes things repeat.");
     }
@@ -383,34 +382,6 @@ export class FluxPipeline {
     }
     return notices;
   }
-}
-
-interface Size {
-  width: number;
-  height: number;
-}
-
-/**
- * The size to draw at for a request: itself, unless the model has one native size; then the nearest shape whose short side
- * is the native size.
- *
- * @throws InvalidRequestError when a side is not a multiple of `granularity`, the pixels of one token.
- */
-export function planDrawnSize(asked: Size, granularity: number, nativeSize: number | undefined): Size {
-  if (nativeSize === undefined) {
-    for (const side of [asked.width, asked.height]) {
-      if (side % granularity !== 0 || side < granularity) {
-        throw new InvalidRequestError(
-          "size",
-          `The size ${asked.width}x${asked.height} cannot be drawn: this model needs multiples of ${granularity} pixels.`,
-        );
-      }
-    }
-    return { width: asked.width, height: asked.height };
-  }
-  const scale = nativeSize / Math.min(asked.width, asked.height);
-  const snap = (side: number) => Math.max(1, Math.round((side * scale) / granularity)) * granularity;
-  return { width: snap(asked.width), height: snap(asked.height) };
 }
 
 function concatenate(a: Float32Array, b: Float32Array): Float32Array {
