@@ -108,6 +108,12 @@ describe("easel replay", () => {
     expect(await cli("replay", name, "--model", tinyModelFolder)).toMatchObject({ code: 0 });
   });
 
+  test("holds for the built-in model's pictures in sizes that it does not draw itself", async () => {
+    const run = await draw("a white cat", "--steps", "2", "--size", "512x512", "--out", "large-cat.png");
+    expect(run.stderr).toContain("the picture was enlarged to 512x512 by easel-upscale");
+    expect(await cli("replay", "large-cat.png")).toMatchObject({ code: 0, stdout: "large-cat.png  identical\n" });
+  });
+
   test("holds for an edit, when it is given what the edit was made from", async () => {
     await draw("a hat", ...tiny, "--image", "cat.png", "--mask", "mask.png", "--out", "edit.png");
     const model = ["--model", tinyModelFolder];

@@ -5,7 +5,8 @@ import { join } from "node:path";
 import sharp from "sharp";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { fixturesDir } from "./oracle-fixtures.ts";
-import { runCli } from "./support/run-cli.ts";
+import { until } from "./support/easel-server.ts";
+import { runCli, startCli } from "./support/run-cli.ts";
 
 let cwd: string;
 const file = (name: string) => join(cwd, name);
@@ -49,6 +50,16 @@ describe("easel upscale", () => {
     expect(readdirSync(file("home/upscalers"))).toEqual(["tiny.safetensors"]);
     const { stdout } = await cli("upscale", "sea.jpg", "--model", "tiny", "--out", "named.png");
     expect(stdout).toBe("named.png  48x32  by tiny\n");
+  });
+
+  test("tells its tiles; Ctrl-C in between exits with 130 and saves nothing", async () => {
+    await sharp({ create: { width: 1000, height: 1000, channels: 3, background: "#48a" } }).toFile(file("large.png"));
+    const run = startCli(["upscale", "large.png", "--scale", "4"], { cwd });
+    await until(() => /tile \d of 9/.test(run.output.stderr));
+    run.child.kill("SIGINT");
+    expect(await run.ended).toBe(130);
+    expect(run.output.stderr).toContain("easel: interrupted; nothing was saved.\n");
+    expect([run.output.stdout, existsSync(file("large-x4.png"))]).toEqual(["", false]);
   });
 
   test.each([

@@ -48,7 +48,7 @@ describe("a model's card", () => {
   test("may name the one size a model has learnt; other sizes are made from it, and the answer says so", async () => {
     const { image, notices } = await draw("flux-dev-tiny", { nativeSize: 64 }, { width: 128, height: 128 });
     expect(image).toMatchObject({ width: 128, height: 128, drawnWidth: 64, drawnHeight: 64 });
-    expect(notices).toEqual(["This model draws 64x64; the picture was enlarged to 128x128."]);
+    expect(notices).toEqual(["This model draws 64x64; the picture was enlarged to 128x128 by easel-upscale."]);
   });
 
   test("gives the steps and the tokens to read when a request leaves them open", async () => {

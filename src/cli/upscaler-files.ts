@@ -2,15 +2,10 @@
 import { randomUUID } from "node:crypto";
 import { copyFileSync, mkdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
-import {
-  builtInUpscaler,
-  interpolation,
-  UpscalerCatalog,
-  upscalerName,
-  upscalersFolder,
-} from "../engine/upscaler-catalog.ts";
+import { interpolation, UpscalerCatalog, upscalerName, upscalersFolder } from "../engine/upscaler-catalog.ts";
 import { EaselError, InvalidRequestError, ModelNotFoundError } from "../errors.ts";
 import { readUpscalerNetwork } from "../models/upscaler-network.ts";
+import { builtInUpscaler } from "../pipelines/built-in-upscaler.ts";
 import { UpscalePipeline } from "../pipelines/upscale-pipeline.ts";
 
 export interface UpscalerChoice {

@@ -6,7 +6,8 @@ import { type ApiKey, laneWeights, requireModel } from "../store/keys.ts";
 import type { Engine, EnlargementPlan } from "./engine.ts";
 import type { EnlargementRequest } from "./enlargement-request.ts";
 import type { EnlargementResult } from "./engine-messages.ts";
-import { builtInUpscaler, interpolation } from "./upscaler-catalog.ts";
+import { builtInUpscaler } from "../pipelines/built-in-upscaler.ts";
+import { interpolation } from "./upscaler-catalog.ts";
 
 export interface EnlargementsOptions {
   engine: Engine;

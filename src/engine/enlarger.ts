@@ -1,5 +1,5 @@
 /** Enlarges pictures and keeps the networks that it used last. */
-import { resize, resizeGray } from "../images/resize.ts";
+import { lanczos } from "../images/lanczos.ts";
 import { fillTransparent } from "../images/transparency.ts";
 import {
   type EnlargeOptions,
@@ -33,8 +33,8 @@ export class Enlarger {
     }
     const [width, height] = [image.width * factor, image.height * factor];
     return {
-      image: await resize(image, width, height),
-      alpha: alpha && (await resizeGray(alpha, width, height)),
+      image: lanczos(image, width, height),
+      alpha: alpha && lanczos(alpha, width, height),
     };
   }
 

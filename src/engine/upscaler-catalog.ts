@@ -4,10 +4,10 @@
  */
 import { readdir, stat } from "node:fs/promises";
 import { basename, extname, join, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
 import { ModelNotFoundError } from "../errors.ts";
 import type { UpscaleFactor } from "../images/upscale.ts";
 import { readUpscalerNetwork } from "../models/upscaler-network.ts";
+import { builtInUpscaler, builtInUpscalerFile } from "../pipelines/built-in-upscaler.ts";
 
 /** What enlarges a picture. */
 export interface Upscaler {
@@ -30,7 +30,6 @@ export interface UpscalerCatalogOptions {
   files?: readonly string[] | undefined;
 }
 
-export const builtInUpscaler = "easel-upscale";
 /** Lanczos' filter with three lobes, which sharpens little and invents nothing. */
 export const interpolation = "lanczos3";
 /** The folder of a home that holds upscalers. */
@@ -65,7 +64,7 @@ export class UpscalerCatalog {
     if (file !== undefined) return { name, file, stepsPerPixel: await stepsPerPixel(file) };
     if (name === interpolation) return { name, file: undefined, stepsPerPixel: 1 };
     if (name === builtInUpscaler) {
-      const builtIn = fileURLToPath(new URL(`../../models/${builtInUpscaler}/x${factor}.safetensors`, import.meta.url));
+      const builtIn = builtInUpscalerFile(factor);
       return { name, file: builtIn, stepsPerPixel: await stepsPerPixel(builtIn) };
     }
     const here = (await this.names()).join(", ");

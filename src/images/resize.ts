@@ -1,4 +1,4 @@
-/** Enlarging and reducing pictures, by Lanczos' filter with three lobes. */
+/** Fitting pictures to a size, off this thread: by Lanczos' filter where that reduces, by a bicubic one where it enlarges. */
 import sharp from "sharp";
 import type { GrayImage, RgbImage } from "./rgb-image.ts";
 

@@ -5,7 +5,6 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { CancelledError, ModelInvalidError } from "../errors.ts";
-import { resize } from "../images/resize.ts";
 import type { RgbImage } from "../images/rgb-image.ts";
 import { ConfigReader } from "../models/config-reader.ts";
 import { type FluxConfig, parseFluxConfig } from "../models/flux/config.ts";
@@ -13,6 +12,7 @@ import type { DeviceChoice } from "../onnx/device-choice.ts";
 import type { DeviceName, ResolvedDevice } from "../onnx/devices.ts";
 import { FlowMatchEulerScheduler } from "../schedulers/flow-match-euler.ts";
 import { openLora } from "../weights/lora.ts";
+import { DrawingResizer } from "./drawn-size.ts";
 import { Denoiser } from "./denoiser.ts";
 import { PromptEncoder } from "./encode-prompt.ts";
 import { addNoise, blend, defaultStrength, encodeCondition, firstStep, keepOutsideMask } from "./image-conditioning.ts";
@@ -96,6 +96,7 @@ interface PipelineParts {
   scheduler: FlowMatchEulerScheduler;
   fluxConfig: FluxConfig;
   codec: LatentCodec;
+  resizer: DrawingResizer;
   card: ModelCard;
   defaults: GenerationDefaults;
   plan: RunPlan;
@@ -156,6 +157,7 @@ export class FluxPipeline {
       ),
       fluxConfig,
       codec,
+      resizer: new DrawingResizer({ device: plan.device, threads: options.threads }),
       card,
       defaults: generationDefaults(card, fluxConfig),
       plan,
@@ -177,7 +179,7 @@ export class FluxPipeline {
    * @throws CancelledError between two steps, when `signal` aborts.
    */
   async generate(params: GenerationParams, options: GenerateOptions = {}): Promise<GenerationResult> {
-    const { scheduler, codec, fluxConfig } = this.#parts;
+    const { scheduler, codec, fluxConfig, resizer } = this.#parts;
     const { guidanceEmbeds } = fluxConfig;
     const granularity = 2 * codec.pixelsPerLatent;
     const settings = planGeneration(params, { ...this.#parts, guidanceEmbeds, granularity });
@@ -255,7 +257,7 @@ export class FluxPipeline {
       let picture = await codec.decode(unpack(latents, shape));
 
       // 6. Enlarge or reduce what a small model drew at its own size, and put back what was not to be repainted.
-      picture = await resize(picture, params.width, params.height);
+      picture = await resizer.resize(picture, params, options.signal);
       if (params.condition !== undefined) picture = await keepOutsideMask(picture, params.condition);
       passes.push(denoising.passes);
       images.push({ ...picture, seed, drawnWidth: drawn.width, drawnHeight: drawn.height });
@@ -279,7 +281,7 @@ export class FluxPipeline {
 
   /** Gives the networks' memory back; the pipeline cannot be used afterwards. */
   async dispose(): Promise<void> {
-    await this.#parts.networks.dispose();
+    await Promise.all([this.#parts.networks.dispose(), this.#parts.resizer.dispose()]);
   }
 
   /** The text encoders and the transformer with these LoRAs, checked. */

@@ -1,5 +1,5 @@
 /** What a request comes to with a model: the size that is drawn, the settings with their gaps filled, and what to tell. */
-import { InvalidRequestError } from "../errors.ts";
+import { planDrawnSize, resizingNotice, type Size } from "./drawn-size.ts";
 import type { ImageCondition } from "./image-conditioning.ts";
 import type { GenerationDefaults, ModelCard } from "./model-card.ts";
 
@@ -94,12 +94,8 @@ function resolveGuidance(params: GenerationParams, { card, defaults, guidanceEmb
 
 function settingsNotices(params: GenerationParams, { card, guidanceEmbeds }: PlannedModel, drawn: Size): string[] {
   const notices: string[] = [];
-  if (drawn.width !== params.width || drawn.height !== params.height) {
-    const verb = drawn.width * drawn.height < params.width * params.height ? "enlarged" : "reduced";
-    notices.push(
-      `This model draws ${drawn.width}x${drawn.height}; the picture was ${verb} to ${params.width}x${params.height}.`,
-    );
-  }
+  const resizing = resizingNotice(drawn, params);
+  if (resizing !== undefined) notices.push(resizing);
   if (card.nativeSize !== undefined && drawn.width !== drawn.height) {
     notices.push("This model has learnt squares only; in other shapes things repeat.");
   }
@@ -121,32 +117,4 @@ function settingsNotices(params: GenerationParams, { card, guidanceEmbeds }: Pla
     notices.push("The negative prompt was ignored: it needs a true CFG scale above 1.");
   }
   return notices;
-}
-
-export interface Size {
-  width: number;
-  height: number;
-}
-
-/**
- * The size to draw at for a request: itself, unless the model has one native size; then the nearest shape whose short side
- * is the native size.
- *
- * @throws InvalidRequestError when a side is not a multiple of `granularity`, the pixels of one token.
- */
-function planDrawnSize(asked: Size, granularity: number, nativeSize: number | undefined): Size {
-  if (nativeSize === undefined) {
-    for (const side of [asked.width, asked.height]) {
-      if (side % granularity !== 0 || side < granularity) {
-        throw new InvalidRequestError(
-          "size",
-          `The size ${asked.width}x${asked.height} cannot be drawn: this model needs multiples of ${granularity} pixels.`,
-        );
-      }
-    }
-    return { width: asked.width, height: asked.height };
-  }
-  const scale = nativeSize / Math.min(asked.width, asked.height);
-  const snap = (side: number) => Math.max(1, Math.round((side * scale) / granularity)) * granularity;
-  return { width: snap(asked.width), height: snap(asked.height) };
 }

@@ -1,12 +1,14 @@
 """Makes tests/fixtures/upscalers: tiny enlarging networks in the namings of Real-ESRGAN, and what spandrel makes of a picture
-with them. Deterministic, CPU.
+with them; and what Pillow's Lanczos filter makes of one. Deterministic, CPU.
 
     venv/bin/python tests/oracle/make_upscaler_fixtures.py
 """
 
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from spandrel import ModelLoader
 from spandrel.architectures.ESRGAN.__arch import RRDB as esrgan
@@ -65,6 +67,18 @@ def run(weights: Weights, image: torch.Tensor) -> torch.Tensor:
         return model.float()(image)
 
 
+def record_lanczos() -> None:
+    """`source` and, by size, what it becomes, [H, W, 3]."""
+    source = np.random.default_rng(5).integers(0, 256, (9, 13, 3), np.uint8)
+    sizes = [(26, 18), (52, 36), (31, 14), (13, 20), (7, 5), (1, 1)]
+    pictures = {"source": source} | {
+        f"{width}x{height}": np.asarray(Image.fromarray(source).resize((width, height), Image.Resampling.LANCZOS))
+        for width, height in sizes
+    }
+    as_floats = {name: torch.from_numpy(pixels.astype(np.float32)) for name, pixels in pictures.items()}
+    save_file(as_floats, FIXTURES / "lanczos.safetensors")
+
+
 def main() -> None:
     FIXTURES.mkdir(parents=True, exist_ok=True)
     image = torch.rand(1, 3, 12, 10)
@@ -81,6 +95,7 @@ def main() -> None:
         recorded[name] = run({k: v.float() for k, v in stored.items()}, image)
         print(name, tuple(recorded[name].shape), float(recorded[name].std()))
     save_file(recorded, FIXTURES / "recorded.safetensors")
+    record_lanczos()
 
 
 if __name__ == "__main__":
