@@ -151,6 +151,11 @@ export class Engine {
     return this.#queue.depth;
   }
 
+  /** Throws `queue_full` when new work of this lane would be refused now: asked before it is recorded, a refusal costs little. */
+  requireRoom(lane: string): void {
+    this.#queue.requireRoom(lane);
+  }
+
   /** Seconds until the queue should have room for one more. */
   estimateSeconds(): number {
     return this.#queue.estimateSeconds();

@@ -67,6 +67,7 @@ export class Enlargements {
     // What comes with Easel is there for every key.
     if (![builtInUpscaler, interpolation].includes(upscaler)) requireModel(client, upscaler);
     const plan = await engine.planEnlargement(request);
+    engine.requireRoom(client.id);
     const id = `job_${randomUUID()}`;
     await store.accept({ id, model: upscaler, pictures: 1, pixelSteps: plan.cost }, client).catch((error: unknown) => {
       throw withRetryAfter(error, engine.estimateSeconds());

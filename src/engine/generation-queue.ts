@@ -72,10 +72,22 @@ export class GenerationQueue {
     return this.#waiting.length;
   }
 
+  /** Throws `queue_full`, with the seconds to wait, when new work of the lane would be refused now. */
+  requireRoom(lane = ""): void {
+    if (this.#running === undefined) return;
+    const ofLane = this.#waiting.filter((place) => place.lane === lane).length;
+    if (this.#waiting.length < this.#bound && ofLane < this.#laneBound) return;
+    const retryAfterSeconds = this.estimateSeconds();
+    const whose = this.#waiting.length < this.#bound ? `${ofLane} of this key waiting` : `${this.depth} waiting`;
+    throw new EaselError("queue_full", `The queue is full (${whose}); try again in about ${retryAfterSeconds} s.`, {
+      retryAfterSeconds,
+    });
+  }
+
   /** Runs `work` in its turn. Throws `queue_full`, with the seconds to wait, when the queue is at its bound. */
   enqueue(work: QueuedWork): void {
     const { lane = "", cost = 1, weight = 1 } = work;
-    if (this.#running !== undefined && !work.acceptedBefore) this.#refuseBeyondBounds(lane);
+    if (!work.acceptedBefore) this.requireRoom(lane);
 
     const arrival = this.#virtualTime;
     const start = Math.max(arrival, this.#laneEnds.get(lane) ?? 0);
@@ -116,16 +128,6 @@ export class GenerationQueue {
     if (next) void this.#run(next);
     else this.#startAfresh();
     this.#announce();
-  }
-
-  #refuseBeyondBounds(lane: string): void {
-    const ofLane = this.#waiting.filter((place) => place.lane === lane).length;
-    if (this.#waiting.length < this.#bound && ofLane < this.#laneBound) return;
-    const retryAfterSeconds = this.estimateSeconds();
-    const whose = this.#waiting.length < this.#bound ? `${ofLane} of this key waiting` : `${this.depth} waiting`;
-    throw new EaselError("queue_full", `The queue is full (${whose}); try again in about ${retryAfterSeconds} s.`, {
-      retryAfterSeconds,
-    });
   }
 
   /** What the lane had laid behind the removed piece moves up. */

@@ -229,6 +229,7 @@ export class Jobs {
     // Drawn now, so that a kept job has the same picture whenever it is drawn.
     const request = kept ? { ...original, seed: original.seed ?? randomInt(2 ** 32) } : original;
     const plan = await engine.plan(request);
+    engine.requireRoom(client.id);
     await moderate?.(request);
 
     const id = `job_${randomUUID()}`;

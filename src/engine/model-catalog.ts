@@ -35,6 +35,9 @@ export interface MissingModel extends KnownModel {
 export const builtInModel = "easel-sketch";
 const builtInFolder = fileURLToPath(new URL(`../../models/${builtInModel}`, import.meta.url));
 
+/** How long a look at the disk counts as one at what is there now. */
+const freshMs = 100;
+
 /** FLUX.1's own default in diffusers. */
 const fluxNativeSize = 1024;
 
@@ -51,7 +54,7 @@ export class ModelCatalog {
   readonly #store: ModelStore;
   readonly #hubCache: string | undefined;
   readonly #folders: readonly string[];
-  #looking: Promise<ReadonlyMap<string, Place>> | undefined;
+  #seen: { places: Promise<ReadonlyMap<string, Place>>; atMs: number } | undefined;
 
   constructor({ home, hubCache, folders = [] }: ModelCatalogOptions) {
     this.#store = new ModelStore(home);
@@ -92,10 +95,12 @@ export class ModelCatalog {
     throw new ModelNotFoundError(`There is no model ${JSON.stringify(name.slice(0, 100))}; available: ${here}.`);
   }
 
-  /** Those who ask while somebody looks get the same answer: under load the disk is asked no more often than it answers. */
+  /** Those who ask at about the same time get the same answer: under load the disk is asked a few times a second. */
   async #places(): Promise<ReadonlyMap<string, Place>> {
-    this.#looking ??= this.#look().finally(() => (this.#looking = undefined));
-    return await this.#looking;
+    const nowMs = performance.now();
+    if (this.#seen === undefined || nowMs - this.#seen.atMs > freshMs)
+      this.#seen = { places: this.#look(), atMs: nowMs };
+    return await this.#seen.places;
   }
 
   /** Name → place; a folder that the operator named wins over an installed or built-in model of the same name. */
