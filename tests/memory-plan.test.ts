@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { choosePrecision, planMemory, requireMemory } from "../src/pipelines/memory-plan.ts";
+import { choosePrecision, countWeights, planMemory, requireMemory } from "../src/pipelines/memory-plan.ts";
 import { networkGraphs } from "../src/pipelines/network-graphs.ts";
 import { openNetwork } from "../src/weights/model-files.ts";
 import { WeightCounter } from "../src/weights/weight-count.ts";
@@ -41,17 +41,17 @@ const refusal = (
 
 describe("a precision that nobody chose", () => {
   test("is int8 for FLUX.1, however much memory there is", () => {
-    expect(choosePrecision(flux, memory(20))).toBe("int8");
-    expect(choosePrecision(flux, memory(500))).toBe("int8");
+    expect(choosePrecision(countWeights(flux), memory(20))).toBe("int8");
+    expect(choosePrecision(countWeights(flux), memory(500))).toBe("int8");
   });
 
   test("is int4 where int8 does not fit, unless that does not either", () => {
-    expect(choosePrecision(flux, memory(10))).toBe("int4");
-    expect(choosePrecision(flux, memory(2))).toBe("int8"); // which is then refused, with what would help
+    expect(choosePrecision(countWeights(flux), memory(10))).toBe("int4");
+    expect(choosePrecision(countWeights(flux), memory(2))).toBe("int8"); // which is then refused, with what would help
   });
 
   test("is fp32 for a small model", () => {
-    expect(choosePrecision(tinyModelFolder, memory(2))).toBe("fp32");
+    expect(choosePrecision(countWeights(tinyModelFolder), memory(2))).toBe("fp32");
   });
 });
 
@@ -70,16 +70,16 @@ describe("a model's memory", () => {
   });
 
   test("is that of its largest network, a byte a value in int8", () => {
-    const { networks, neededBytes } = planMemory(flux, "int8");
-    expect(networks.transformer / 11_901_408_320).toBeCloseTo(1, 1);
-    expect(networks.text_encoder_2 / 4_762_310_656).toBeCloseTo(1.08, 2); // the table of words stays in float
-    expect(neededBytes).toBeGreaterThan(networks.transformer);
-    expect(neededBytes).toBeLessThan(networks.transformer * 1.1);
+    const { networks, neededBytes } = planMemory(countWeights(flux), "int8");
+    expect(networks.transformer! / 11_901_408_320).toBeCloseTo(1, 1);
+    expect(networks.text_encoder_2! / 4_762_310_656).toBeCloseTo(1.08, 2); // the table of words stays in float
+    expect(neededBytes).toBeGreaterThan(networks.transformer!);
+    expect(neededBytes).toBeLessThan(networks.transformer! * 1.1);
   });
 
   test("in fp32 is two copies of 16-bit weights while they are loaded, and one of others", () => {
-    expect(planMemory(flux, "fp32").networks.transformer).toBe(8 * 11_901_408_320);
-    const { networks } = planMemory(tinyModelFolder, "fp32");
+    expect(planMemory(countWeights(flux), "fp32").networks.transformer).toBe(8 * 11_901_408_320);
+    const { networks } = planMemory(countWeights(tinyModelFolder), "fp32");
     const counter = new WeightCounter(openNetwork(tinyModelFolder, "text_encoder_2"));
     for (const graph of networkGraphs(tinyModelFolder, "text_encoder_2")) graph(counter);
     expect(counter.count.halfValues).toBe(0);

@@ -41,6 +41,7 @@ Examples:
   $ easel serve --port 8080
   $ easel models
   $ easel pull FLUX.1-schnell
+  $ easel doctor
 
 easel COMMAND --help explains a command and gives more examples.`,
     );
@@ -189,7 +190,7 @@ Examples:
     .option("--t5 <file>", "the T5 text encoder for a single file")
     .option("--tokenizers <folder>", "a model folder with tokenizer/ and tokenizer_2/, for a single file")
     .option("--revision <name>", "branch, tag or commit (default: main)")
-    .option("--precision <name>", "number format to convert to (for now only fp32: files stay as published)")
+    .option("--precision <name>", "convert now, not at the first picture: int8, int4, or fp32 for fp8 and GGUF files")
     .option("--json", "print the result as one JSON object")
     .addHelpText(
       "after",
@@ -207,6 +208,7 @@ at https://huggingface.co/settings/tokens and export HF_TOKEN=hf_... first. FLUX
 Examples:
   $ easel pull FLUX.1-schnell
   $ HF_TOKEN=hf_... easel pull FLUX.1-dev
+  $ easel pull FLUX.1-schnell --precision int8
   $ easel pull someone/their-flux --revision v2
   $ easel pull ./FLUX.1-dev
   $ easel pull ComfyUI/models/unet/flux1-dev-Q4_K_S.gguf --name dev-q4
@@ -227,6 +229,22 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted with Ctrl-C.`,
     .action(async (model: string) => {
       const { rm } = await import("./commands/rm.ts");
       await rm(model);
+    });
+
+  program
+    .command("doctor")
+    .description("Look at this machine and at what is installed: what works, what would run well, what is broken.")
+    .option("--json", "print what was found as one JSON object")
+    .addHelpText(
+      "after",
+      `
+It changes nothing, and takes a few seconds; where a GPU's driver hangs, up to a minute.
+
+Exit codes: 0 all that is needed works, 1 something is broken; a sentence on stderr says what to do.`,
+    )
+    .action(async (flags: { json?: true }) => {
+      const { doctor } = await import("./commands/doctor.ts");
+      setExitCode(await doctor(flags));
     });
 
   return program;

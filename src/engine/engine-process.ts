@@ -4,7 +4,7 @@
  * It is a process of its own because a network's run blocks its thread's event loop, and because a native crash or an
  * out-of-memory kill must cost one generation, not the service.
  */
-import { serializeError } from "../errors.ts";
+import { CancelledError, serializeError } from "../errors.ts";
 import { encodeImage } from "../images/encode.ts";
 import { metadataFits, type PictureMetadata } from "../images/metadata.ts";
 import type { Preview } from "../pipelines/flux-pipeline.ts";
@@ -35,7 +35,7 @@ let current: { id: string; controller: AbortController } | undefined;
 
 process.on("message", (message: ToEngineProcess) => {
   if (message.type !== "cancel") void answer(message.id, message);
-  else if (message.id === current?.id) current.controller.abort();
+  else if (message.id === current?.id) current.controller.abort(new CancelledError());
 });
 
 async function answer(id: string, work: EngineWork): Promise<void> {
@@ -56,7 +56,7 @@ async function generate(id: string, job: GenerationJob, signal: AbortSignal): Pr
   const { params, output, upscale } = job;
   const { device, threads } = job.pipeline;
   const foundLoaded = pool.has(job.pipeline);
-  const pipeline = await pool.get(job.pipeline);
+  const pipeline = await pool.get(job.pipeline, { signal });
   if (!foundLoaded) send({ type: "device", id, choice: pipeline.device });
   const { images: drawn, ...result } = await pipeline.generate(params, {
     signal,

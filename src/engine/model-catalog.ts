@@ -27,7 +27,7 @@ export interface CatalogModel {
 }
 
 /** A model that cannot be used yet: a known one, or one whose download was interrupted. */
-export interface MissingModel extends KnownModel {
+export interface MissingModel extends Omit<KnownModel, "transformer"> {
   /** How much of an interrupted download is here, from 0 to 1; undefined when there is none. */
   progress: number | undefined;
 }

@@ -7,12 +7,14 @@ import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/p
 import { isAbsolute, join } from "node:path";
 import { z } from "zod";
 import { EaselError, ModelNotFoundError } from "../errors.ts";
+import { removeEntries } from "../weights/conversion-cache.ts";
 import { lockFile, pullingFolder, pullingPrefix, removeFolder, replaceFolder } from "../weights/hub/download-model.ts";
 import { fileFault } from "../weights/hub/file-fault.ts";
 import { lockFolder, tryLock } from "../weights/hub/folder-lock.ts";
 import { type Completion, completion, readManifest } from "../weights/hub/manifest.ts";
-import { hasModelFiles, networkPlaces } from "../weights/model-files.ts";
+import { hasModelFiles, networkPlaces, openNetwork } from "../weights/model-files.ts";
 import { checkModelFolder, folderBytes } from "../weights/model-folder.ts";
+import { components } from "../weights/single-file.ts";
 import { type Assembly, writeAssembly } from "./assembled-model.ts";
 
 const linkSuffix = ".link";
@@ -49,9 +51,11 @@ export interface Removal {
 
 export class ModelStore {
   readonly #root: string;
+  readonly #cacheDir: string;
 
   constructor(home: string) {
     this.#root = join(home, "models");
+    this.#cacheDir = join(home, "cache");
   }
 
   /** Where a model of that name goes. */
@@ -133,7 +137,7 @@ export class ModelStore {
   }
 
   /**
-   * Removes an installed model, a registration, or what an unfinished download has left.
+   * Removes an installed model, a registration, or what an unfinished download has left; and what was converted of its weights.
    * Throws `model_not_found`; `io_failed` also while it is being pulled.
    */
   async remove(name: string): Promise<Removal> {
@@ -149,13 +153,22 @@ export class ModelStore {
       ...(unfinished ? [pullingFolder(folder)] : []),
     ];
     const kept = keptPlaces(stored);
-    let freedBytes = 0;
+    let freedBytes = stored === undefined ? 0 : await this.#removeConverted(stored);
     for (const path of doomed) {
       freedBytes += await folderBytes(path);
       await removeFolder(path);
     }
     await this.unregister(name);
     return { freedBytes, kept };
+  }
+
+  /** Weights that another model shares stay. */
+  async #removeConverted(stored: StoredModel): Promise<number> {
+    const others = (await this.list()).filter(({ name }) => name !== stored.name);
+    return await removeEntries(this.#cacheDir, {
+      of: weightFiles(stored.folder),
+      except: others.flatMap(({ folder }) => weightFiles(folder)),
+    });
   }
 
   async #read(entry: string): Promise<StoredModel | undefined> {
@@ -185,6 +198,17 @@ function keptPlaces(stored: StoredModel | undefined): string[] {
   } catch {
     return []; // a damaged description can be removed too
   }
+}
+
+/** The files with a model's weights; of what is gone or damaged, where they were. */
+function weightFiles(folder: string): string[] {
+  return components.flatMap((component) => {
+    try {
+      return openNetwork(folder, component).files();
+    } catch {
+      return join(folder, component);
+    }
+  });
 }
 
 async function isFile(path: string): Promise<boolean> {

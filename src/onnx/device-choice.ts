@@ -33,7 +33,7 @@ export interface Machine {
 /** A device that worked once is not tried again by the same process. */
 const tried = new Map<ResolvedDevice, Trial>();
 
-const thisMachine: Machine = {
+export const thisMachine: Machine = {
   missingParts,
   mayHaveGpu,
   listGpus,

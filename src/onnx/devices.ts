@@ -1,5 +1,5 @@
-/** Where a graph can run, what each of these devices needs here, and what the processor can do. */
-import { existsSync, readFileSync } from "node:fs";
+/** Where a graph can run, and what each of these devices needs here. */
+import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { arch, platform } from "node:os";
 import { dirname, join } from "node:path";
@@ -52,17 +52,4 @@ export async function missingParts(device: ResolvedDevice, runtimeDir = runtimeF
 function runtimeFolder(): string {
   const entry = createRequire(import.meta.url).resolve("onnxruntime-node/package.json");
   return join(dirname(entry), "bin", "napi-v6", platform(), arch());
-}
-
-/**
- * Whether this processor sums products of bytes without saturating: ARM does, and x86 with VNNI. Without it int8 weights
- * must use half their range. Where the processor does not say (only Linux does), the answer is the careful one.
- */
-export function multipliesBytesExactly(): boolean {
-  if (arch() === "arm64") return true;
-  try {
-    return /^flags\s*:.*\b(avx512_vnni|avx_vnni)\b/m.test(readFileSync("/proc/cpuinfo", "utf8"));
-  } catch {
-    return false;
-  }
 }

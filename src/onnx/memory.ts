@@ -19,7 +19,8 @@ export function readMemory(root = "/"): Memory {
   };
 }
 
-function machineMemory(root: string): Memory {
+/** What the machine has, whatever this process is given of it. */
+export function machineMemory(root = "/"): Memory {
   const info = read(join(root, "proc/meminfo"));
   const bytesOf = (field: string) =>
     1024 * Number(new RegExp(`^${field}:\\s+(\\d+) kB`, "m").exec(info)?.[1] ?? Number.NaN);

@@ -59,8 +59,6 @@ export class PromptEncoder {
         place: "text_encoder",
         component: "text_encoder",
         graph: (weights) => clipTextEncoder(clipConfig, weights),
-        // A hundredth of T5's size, and all of the picture's style passes through it.
-        exact: true,
         loras,
       },
     };

@@ -21,6 +21,7 @@ import { packLatents, unpackLatents } from "./latents.ts";
 import { type GenerationParams, type LoraFile, planGeneration } from "./generation-plan.ts";
 import { previewSteps, shrink } from "./previews.ts";
 import { type GenerationDefaults, generationDefaults, type ModelCard, readModelCard } from "./model-card.ts";
+import { type ConversionWatch, convertModel } from "./model-conversion.ts";
 import { NetworkLoader } from "./network-loader.ts";
 import { requireMemory } from "./memory-plan.ts";
 import type { AvailablePrecision, Precision } from "./precision.ts";
@@ -123,21 +124,18 @@ export class FluxPipeline {
    * it is first needed.
    *
    * @throws ModelInvalidError, WeightsInvalidError when the folder cannot be used.
-   * @throws EaselError `device_unavailable`, `insufficient_memory`.
+   * @throws EaselError `device_unavailable`, `insufficient_memory`, `io_failed` when converted weights cannot be kept.
+   * @throws the reason of `watch.signal` while it converts.
    */
-  static async load(options: FluxPipelineOptions): Promise<FluxPipeline> {
-    const { modelDir } = options;
+  static async load(options: FluxPipelineOptions, watch: ConversionWatch = {}): Promise<FluxPipeline> {
+    const { modelDir, cacheDir } = options;
     checkModelIndex(modelDir);
     const plan = await RunPlan.of(modelDir, options);
-    const loader = new NetworkLoader({
-      modelDir,
-      ...plan.sessionOptions,
-      threads: options.threads ?? 0,
-      precision: plan.precision,
-      cacheDir: options.cacheDir,
-    });
-    const networks = new ResidentNetworks(loader);
     if (plan.device === "cpu") requireMemory(modelDir, plan.precision);
+    const model = { modelDir, precision: plan.precision, cacheDir };
+    await convertModel(model, watch);
+    const loader = new NetworkLoader({ ...model, ...plan.sessionOptions, threads: options.threads ?? 0 });
+    const networks = new ResidentNetworks(loader);
 
     const transformerDir = join(modelDir, "transformer");
     const fluxConfig = parseFluxConfig(ConfigReader.read(transformerDir));

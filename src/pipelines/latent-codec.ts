@@ -50,7 +50,6 @@ export class LatentCodec {
       place: "decoder",
       component: "vae",
       graph: (weights) => autoencoderDecoder(config, weights),
-      exact: true,
     };
     this.#encoder = { ...this.#decoder, place: "encoder", graph: (weights) => autoencoderEncoder(config, weights) };
   }

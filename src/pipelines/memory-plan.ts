@@ -14,35 +14,46 @@ import { type AvailablePrecision, availablePrecisions, type Precision } from "./
 
 export interface MemoryPlan {
   /** Bytes of each network's weights while it is loaded. */
-  networks: Readonly<Record<Component, number>>;
+  networks: Readonly<Partial<Record<Component, number>>>;
   /** What must be available for the model to draw at all: its largest network, and what running it takes. Bytes. */
   neededBytes: number;
 }
+
+/** Of each of a model's networks; of a model that is not here, of its largest. */
+export type WeightCounts = Readonly<Partial<Record<Component, WeightCount>>>;
 
 /** What the engine process takes besides weights, and activations of a picture of about FLUX.1's own size: estimates. */
 const processBytes = 256 * 2 ** 20;
 const activationShare = 0.05;
 
 /**
- * The plan of the model in `modelDir`.
+ * The weights of the model in `modelDir`.
  *
  * @throws ModelInvalidError, WeightsInvalidError when its files cannot be used.
  */
-export function planMemory(modelDir: string, precision: Precision): MemoryPlan {
-  return planOf(countWeights(modelDir), precision);
+export function countWeights(modelDir: string): Record<Component, WeightCount> {
+  const counts = components.map((component) => {
+    const counter = new WeightCounter(openNetwork(modelDir, component));
+    for (const graph of networkGraphs(modelDir, component)) graph(counter);
+    return [component, counter.count] as const;
+  });
+  return Object.fromEntries(counts) as Record<Component, WeightCount>;
 }
 
-/**
- * Bytes of the largest network's weights once it is loaded, as a GPU has them.
- *
- * @throws ModelInvalidError, WeightsInvalidError when its files cannot be used.
- */
-export function largestNetworkBytes(modelDir: string, precision: Precision): number {
-  const counts = Object.entries(countWeights(modelDir)).map(([component, count]) => {
-    return [component, { ...count, halfValues: 0 }] as const;
-  });
-  const { networks } = planOf(Object.fromEntries(counts) as Record<Component, WeightCount>, precision);
-  return Math.max(...Object.values(networks));
+/** The plan of a model on the CPU. */
+export function planMemory(counts: WeightCounts, precision: Precision): MemoryPlan {
+  const bytes = networkSizes(counts, precision);
+  const largest = Math.max(...bytes.map(([, size]) => size));
+  return {
+    networks: Object.fromEntries(bytes),
+    neededBytes: Math.ceil(largest * (1 + activationShare)) + processBytes,
+  };
+}
+
+/** Bytes of the largest network's weights once it is loaded, as a GPU has them. */
+export function largestNetworkBytes(counts: WeightCounts, precision: Precision): number {
+  const loaded = Object.entries(counts).map(([component, count]) => [component, { ...count, halfValues: 0 }]);
+  return Math.max(...networkSizes(Object.fromEntries(loaded), precision).map(([, size]) => size));
 }
 
 /**
@@ -52,11 +63,11 @@ export function largestNetworkBytes(modelDir: string, precision: Precision): num
  */
 export function requireMemory(modelDir: string, precision: Precision, memory: Memory = readMemory()): void {
   const counts = countWeights(modelDir);
-  const { neededBytes } = planOf(counts, precision);
+  const { neededBytes } = planMemory(counts, precision);
   if (neededBytes <= memory.availableBytes) return;
 
   const needs = availablePrecisions
-    .map((candidate) => ({ candidate, bytes: planOf(counts, candidate).neededBytes }))
+    .map((candidate) => ({ candidate, bytes: planMemory(counts, candidate).neededBytes }))
     .filter(({ bytes }) => bytes < neededBytes)
     .sort((a, b) => b.bytes - a.bytes);
   const fitting = needs.find(({ bytes }) => bytes <= memory.availableBytes);
@@ -79,38 +90,30 @@ export function requireMemory(modelDir: string, precision: Precision, memory: Me
 /** A model whose largest network takes no more than this in fp32 gains little from being smaller. */
 const smallNetworkBytes = 2e9;
 
+/** For large models on the CPU, the fastest there first. */
+const largeModelPrecisions = ["int8", "int4"] as const;
+
 /**
  * The precision for a model on the CPU when none is asked for: fp32 for a small one; for a large one int8, which is also the fastest
- * there, or int4 where int8 does not fit.
- *
- * @throws ModelInvalidError, WeightsInvalidError when its files cannot be used.
+ * there, or int4 where int8 does not fit, or where int4 is what the model was converted to.
  */
-export function choosePrecision(modelDir: string, memory: Memory = readMemory()): AvailablePrecision {
-  const counts = countWeights(modelDir);
-  if (planOf(counts, "fp32").neededBytes <= Math.min(smallNetworkBytes, memory.availableBytes)) return "fp32";
-  const fits = (precision: Precision) => planOf(counts, precision).neededBytes <= memory.availableBytes;
-  return fits("int8") || !fits("int4") ? "int8" : "int4";
+export function choosePrecision(
+  counts: WeightCounts,
+  memory: Memory = readMemory(),
+  isConverted: (precision: AvailablePrecision) => boolean = () => false,
+): AvailablePrecision {
+  const fits = (precision: Precision) => planMemory(counts, precision).neededBytes <= memory.availableBytes;
+  if (planMemory(counts, "fp32").neededBytes <= smallNetworkBytes && fits("fp32")) return "fp32";
+  const fitting = largeModelPrecisions.filter(fits);
+  return fitting.find(isConverted) ?? fitting[0] ?? "int8";
 }
 
-function countWeights(modelDir: string): Record<Component, WeightCount> {
-  const counts = components.map((component) => {
-    const counter = new WeightCounter(openNetwork(modelDir, component));
-    for (const graph of networkGraphs(modelDir, component)) graph(counter);
-    return [component, counter.count] as const;
-  });
-  return Object.fromEntries(counts) as Record<Component, WeightCount>;
-}
-
-function planOf(counts: Record<Component, WeightCount>, precision: Precision): MemoryPlan {
-  const bytes = components.map((component) => {
+function networkSizes(counts: WeightCounts, precision: Precision): [Component, number][] {
+  return components.flatMap((component) => {
+    const count = counts[component];
     const own = exactNetworks.has(component) ? "fp32" : precision;
-    return [component, networkBytes(counts[component], own)] as const;
+    return count === undefined ? [] : [[component, networkBytes(count, own)]];
   });
-  const largest = Math.max(...bytes.map(([, size]) => size));
-  return {
-    networks: Object.fromEntries(bytes) as Record<Component, number>,
-    neededBytes: Math.ceil(largest * (1 + activationShare)) + processBytes,
-  };
 }
 
 function networkBytes(count: WeightCount, precision: Precision): number {

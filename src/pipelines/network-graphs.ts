@@ -6,8 +6,12 @@ import { ConfigReader } from "../models/config-reader.ts";
 import { parseFluxConfig } from "../models/flux/config.ts";
 import { fluxTransformer } from "../models/flux/transformer.ts";
 import { parseT5Config, t5Encoder } from "../models/t5-encoder.ts";
+import type { OnnxGraph } from "../onnx/graph-builder.ts";
+import type { NetworkWeights } from "../weights/network-weights.ts";
 import type { Component } from "../weights/single-file.ts";
-import type { GraphFunction } from "./network-loader.ts";
+
+/** Writes a network's graph on weights that it is given. */
+export type GraphFunction = (weights: NetworkWeights) => OnnxGraph;
 
 /** Networks that stay in float whatever the precision of the others: small ones, which all of the picture passes through. */
 export const exactNetworks: ReadonlySet<Component> = new Set(["text_encoder", "vae"]);

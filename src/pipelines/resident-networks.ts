@@ -5,14 +5,19 @@
 import type { OnnxGraph } from "../onnx/graph-builder.ts";
 import { readMemory } from "../onnx/memory.ts";
 import type { Session } from "../onnx/session.ts";
-import type { Component, GraphFunction, NetworkLoader, NetworkOptions } from "./network-loader.ts";
+import type { ScaledLora } from "../weights/lora.ts";
+import type { Component } from "../weights/single-file.ts";
+import type { GraphFunction } from "./network-graphs.ts";
+import type { NetworkLoader } from "./network-loader.ts";
 
 /** What it takes to load a network. */
-export interface Network extends NetworkOptions {
+export interface Network {
   /** One network at a time has a place: another one for the same place makes it go. */
   place: string;
   component: Component;
   graph: GraphFunction;
+  /** Adapters on top; those that change nothing in this network are passed over. */
+  loras?: readonly ScaledLora[];
 }
 
 interface Resident {
@@ -35,7 +40,7 @@ export class ResidentNetworks {
   }
 
   /**
-   * Makes sure that `network` can be loaded, and converts its weights if they have to be, without loading it.
+   * Makes sure that `network` can be loaded, without loading it.
    *
    * @throws ModelInvalidError, WeightsInvalidError when its files, or a LoRA for it, cannot be used.
    * @throws EaselError `io_failed` when converted weights cannot be kept.
@@ -43,7 +48,7 @@ export class ResidentNetworks {
   async prepare(network: Network): Promise<OnnxGraph> {
     const known = this.#graphs.get(network);
     if (known !== undefined) return known;
-    const graph = await this.#loader.prepare(network.component, network.graph, network);
+    const graph = await this.#loader.prepare(network.component, network.graph, network.loras);
     this.#graphs.set(network, graph);
     return graph;
   }

@@ -1,9 +1,10 @@
 /** Where a model runs and in which precision: by what was asked for, its size, and this machine. */
-import { type DeviceChoice, chooseDevice } from "../onnx/device-choice.ts";
+import { type DeviceChoice, chooseDevice, type Machine, thisMachine } from "../onnx/device-choice.ts";
 import { type DeviceName, deviceTitles, type ResolvedDevice } from "../onnx/devices.ts";
-import { listGpus } from "../onnx/gpus.ts";
+import { type Memory, readMemory } from "../onnx/memory.ts";
 import type { SessionOptions } from "../onnx/session.ts";
-import { choosePrecision, largestNetworkBytes } from "./memory-plan.ts";
+import { choosePrecision, countWeights, largestNetworkBytes, type WeightCounts } from "./memory-plan.ts";
+import { isConverted } from "./model-conversion.ts";
 import { type AvailablePrecision, availablePrecision, type Precision } from "./precision.ts";
 
 export interface RunWish {
@@ -11,6 +12,15 @@ export interface RunWish {
   device?: DeviceName | undefined;
   /** Default "auto": what suits the device, the model's size and the memory. */
   precision?: Precision | "auto" | undefined;
+}
+
+/** What a plan goes by besides the wish. */
+export interface Surroundings {
+  /** Default: this machine. */
+  machine?: Machine | undefined;
+  memory?: Memory | undefined;
+  /** Whether the model was converted to a precision. Default: to none. */
+  isConverted?: ((precision: AvailablePrecision) => boolean) | undefined;
 }
 
 /** Networks of less than this draw a picture in about the time that it takes to look at a GPU. Bytes. */
@@ -32,23 +42,35 @@ export class RunPlan {
   }
 
   /**
-   * The plan for the model in `modelDir`.
+   * The plan for the model in `modelDir`; one that was converted to a precision before runs in it, where it suits.
    *
    * @throws EaselError `invalid_request` for a precision that there is not, `device_unavailable` when the device asked for
    * cannot be used, or not with this precision.
    * @throws ModelInvalidError, WeightsInvalidError when the model's files cannot be used.
    */
-  static async of(modelDir: string, { device = "auto", precision = "auto" }: RunWish): Promise<RunPlan> {
+  static async of(modelDir: string, wish: RunWish & { cacheDir?: string | undefined }): Promise<RunPlan> {
+    const { cacheDir } = wish;
+    const converted = (precision: AvailablePrecision) => isConverted({ modelDir, precision, cacheDir });
+    return await RunPlan.forWeights(countWeights(modelDir), wish, { isConverted: converted });
+  }
+
+  /** The plan for a model with so many weights. Throws as `of`, but for files. */
+  static async forWeights(
+    counts: WeightCounts,
+    { device = "auto", precision = "auto" }: RunWish,
+    { machine = thisMachine, memory = readMemory(), isConverted: converted }: Surroundings = {},
+  ): Promise<RunPlan> {
     const asked = precision === "auto" ? undefined : availablePrecision(precision);
-    const onGpu = asked ?? (device === "cpu" ? "fp32" : await gpuPrecision(modelDir));
-    const gpuBytes = largestNetworkBytes(modelDir, onGpu);
-    const choice = await chooseDevice(device, {
+    const onGpu = asked ?? (device === "cpu" ? "fp32" : await gpuPrecision(counts, machine));
+    const gpuBytes = largestNetworkBytes(counts, onGpu);
+    const workload = {
       small: gpuBytes < smallNetworkBytes,
       cpuFormat: gpuPrecisions.includes(onGpu) ? undefined : onGpu,
       gpuBytes,
-    });
-    const fitting = choice.device === "cpu" ? (asked ?? choosePrecision(modelDir)) : onGpu;
-    return new RunPlan(choice, fitting, asked === undefined);
+    };
+    const choice = await chooseDevice(device, workload, machine);
+    const onCpu = () => asked ?? choosePrecision(counts, memory, converted);
+    return new RunPlan(choice, choice.device === "cpu" ? onCpu() : onGpu, asked === undefined);
   }
 
   get device(): ResolvedDevice {
@@ -82,8 +104,8 @@ export class RunPlan {
 }
 
 /** The most exact precision that a GPU here has the memory for; fp32 where none has, or its memory is not known. */
-async function gpuPrecision(modelDir: string): Promise<AvailablePrecision> {
-  if (largestNetworkBytes(modelDir, "fp32") < smallNetworkBytes) return "fp32";
-  const memory = Math.max(0, ...(await listGpus()).map(({ memoryBytes = 0 }) => memoryBytes));
-  return gpuPrecisions.find((precision) => largestNetworkBytes(modelDir, precision) <= memory) ?? "fp32";
+async function gpuPrecision(counts: WeightCounts, machine: Machine): Promise<AvailablePrecision> {
+  if (largestNetworkBytes(counts, "fp32") < smallNetworkBytes) return "fp32";
+  const memory = Math.max(0, ...(await machine.listGpus()).map(({ memoryBytes = 0 }) => memoryBytes));
+  return gpuPrecisions.find((precision) => largestNetworkBytes(counts, precision) <= memory) ?? "fp32";
 }

@@ -1,8 +1,9 @@
 /**
- * Weights in another form than their source's: converted one tensor at a time, in the order in which a network asks for them,
- * into a folder of one data file and an index; and read back from there.
+ * Weights in another form than their source's: planned by writing a network's graphs, converted one tensor at a time into a folder
+ * of one data file and an index, and read back from there.
  */
-import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
+import { type FileHandle, open, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ModelInvalidError } from "../errors.ts";
 import type { ExternalTensor } from "../onnx/graph-builder.ts";
@@ -10,6 +11,7 @@ import type { DType } from "../onnx/model-proto.ts";
 import type { LinearOptions, LinearShape, LinearWeight, NetworkWeights } from "./network-weights.ts";
 import { int4Block, quantizeInt4, quantizeInt8 } from "./quantize.ts";
 import { readTensor } from "./tensor-data.ts";
+import { type TensorLocation, valueCount } from "./tensor-location.ts";
 import type { WeightSource } from "./weight-source.ts";
 
 export interface ConversionOptions {
@@ -17,6 +19,13 @@ export interface ConversionOptions {
   linear: "float" | "int8" | "int4";
   /** The largest int8 magnitude, see `quantizeInt8`. */
   int8Limit: 127 | 63;
+}
+
+export interface ConversionWatch {
+  /** Looked at between two tensors. */
+  signal?: AbortSignal | undefined;
+  /** How much of `bytes` is written. */
+  onBytes?: ((writtenBytes: number) => void) | undefined;
 }
 
 const dataFile = "weights.bin";
@@ -35,21 +44,29 @@ function int4Shape([outFeatures, inFeatures]: LinearShape): [number, number, num
 /** A tensor of the data file. */
 type IndexEntry = Omit<ExternalTensor, "name" | "file">;
 
-/** Converts what it is asked for. `finish` makes the folder readable by `StoredWeights`. */
-export class WeightConverter implements NetworkWeights, Disposable {
+type Values = Float32Array | Int8Array | Uint8Array;
+
+/** A tensor to convert, and where its parts go. */
+interface Step {
+  tensor: TensorLocation;
+  places: readonly IndexEntry[];
+  convert(values: Float32Array): readonly Values[];
+}
+
+/**
+ * Converts what it is asked for: write the network's graphs on it first, which reads nothing, then `write`. The tensors that it
+ * gives stand for those to come; such a graph cannot be run.
+ */
+export class WeightConverter implements NetworkWeights {
   readonly #source: WeightSource;
-  readonly #folder: string;
   readonly #options: ConversionOptions;
-  readonly #fd: number;
   readonly #index = new Map<string, IndexEntry>();
+  readonly #steps: Step[] = [];
   #end = 0;
 
-  /** Writes into `folder`, which exists and is empty. */
-  constructor(source: WeightSource, folder: string, options: ConversionOptions) {
+  constructor(source: WeightSource, options: ConversionOptions) {
     this.#source = source;
-    this.#folder = folder;
     this.#options = options;
-    this.#fd = openSync(join(folder, dataFile), "wx");
   }
 
   has(name: string): boolean {
@@ -57,61 +74,122 @@ export class WeightConverter implements NetworkWeights, Disposable {
   }
 
   get(name: string, shape: readonly number[]): ExternalTensor {
-    if (!this.#index.has(name)) this.#append(name, "float32", shape, readTensor(this.#source.locate(name, shape)));
+    if (!this.#index.has(name)) {
+      const tensor = this.#source.locate(name, shape);
+      this.#steps.push({
+        tensor,
+        places: [this.#place(name, "float32", shape, 4 * valueCount(shape))],
+        convert: (values) => [values],
+      });
+    }
     return this.#entry(name);
   }
 
   linear(name: string, shape: LinearShape, { exact = false }: LinearOptions = {}): LinearWeight {
-    if (exact || this.#options.linear === "float") return { format: "float", weight: this.get(name, shape) };
-    const format = this.#options.linear;
+    const { linear: format, int8Limit } = this.#options;
+    if (exact || format === "float") return { format: "float", weight: this.get(name, shape) };
     if (!this.#index.has(name)) {
       const [outFeatures, inFeatures] = shape;
-      const weight = readTensor(this.#source.locate(name, shape));
+      const tensor = this.#source.locate(name, shape);
       if (format === "int8") {
-        const { values, scale } = quantizeInt8(weight, outFeatures, inFeatures, this.#options.int8Limit);
-        this.#append(name, "int8", [inFeatures, outFeatures], values);
-        this.#append(scaleOf(name), "float32", [outFeatures], scale);
+        const places = [
+          this.#place(name, "int8", [inFeatures, outFeatures], inFeatures * outFeatures),
+          this.#place(scaleOf(name), "float32", [outFeatures], 4 * outFeatures),
+        ];
+        const convert = (weight: Float32Array) => {
+          const { values, scale } = quantizeInt8(weight, outFeatures, inFeatures, int8Limit);
+          return [values, scale];
+        };
+        this.#steps.push({ tensor, places, convert });
       } else {
-        const { values, scale } = quantizeInt4(weight, outFeatures, inFeatures);
-        this.#append(name, "uint8", int4Shape(shape), values);
-        this.#append(scaleOf(name), "float32", [scale.length], scale);
+        const blocks = int4Shape(shape);
+        const scales = outFeatures * blocks[1];
+        const places = [
+          this.#place(name, "uint8", blocks, valueCount(blocks)),
+          this.#place(scaleOf(name), "float32", [scales], 4 * scales),
+        ];
+        const convert = (weight: Float32Array) => {
+          const { values, scale } = quantizeInt4(weight, outFeatures, inFeatures);
+          return [values, scale];
+        };
+        this.#steps.push({ tensor, places, convert });
       }
     }
     return { format, values: this.#entry(name), scale: this.#entry(scaleOf(name)) };
   }
 
-  finish(): void {
-    writeFileSync(join(this.#folder, indexFile), JSON.stringify(Object.fromEntries(this.#index)));
+  /** What the converted weights will take on the disk, but for their index. */
+  get bytes(): number {
+    return this.#end;
   }
 
-  [Symbol.dispose](): void {
-    closeSync(this.#fd);
+  /**
+   * Writes into `folder`, which exists and is empty, and makes sure that it is on the disk: then `StoredWeights` can read it.
+   *
+   * @throws WeightsInvalidError, the file system's own errors, and the signal's reason; the folder is of no use then.
+   */
+  async write(folder: string, { signal, onBytes }: ConversionWatch = {}): Promise<void> {
+    await using file = await open(join(folder, dataFile), "wx");
+    for (const { tensor, places, convert } of this.#steps) {
+      signal?.throwIfAborted();
+      for (const [i, values] of convert(readTensor(tensor)).entries()) {
+        await writeAt(file, places[i]!.offset, values);
+      }
+      const last = places.at(-1)!;
+      onBytes?.(last.offset + last.length);
+    }
+    await file.truncate(this.#end); // the last tensor's page is whole too, so that the size proves the file
+    await file.sync();
+    await writeFile(join(folder, indexFile), JSON.stringify(Object.fromEntries(this.#index)), { flush: true });
+    onBytes?.(this.#end);
   }
 
   #entry(name: string): ExternalTensor {
-    return { ...this.#index.get(name)!, name, file: join(this.#folder, dataFile) };
+    return { ...this.#index.get(name)!, name, file: dataFile };
   }
 
-  #append(name: string, dtype: DType, shape: readonly number[], values: Float32Array | Int8Array | Uint8Array): void {
-    const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-    const offset = this.#end;
-    for (let done = 0; done < bytes.length;) {
-      done += writeSync(this.#fd, bytes, done, bytes.length - done, offset + done);
-    }
-    this.#end = Math.ceil((offset + bytes.length) / alignment) * alignment;
-    this.#index.set(name, { dtype, shape, offset, length: bytes.length });
+  #place(name: string, dtype: DType, shape: readonly number[], length: number): IndexEntry {
+    const entry = { dtype, shape, offset: this.#end, length };
+    this.#end = alignedEnd(entry);
+    this.#index.set(name, entry);
+    return entry;
   }
 }
 
-/** What a `WeightConverter` finished. */
+function alignedEnd({ offset, length }: IndexEntry): number {
+  return Math.ceil((offset + length) / alignment) * alignment;
+}
+
+async function writeAt(file: FileHandle, offset: number, values: Values): Promise<void> {
+  const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+  for (let done = 0; done < bytes.length;) {
+    done += (await file.write(bytes, done, bytes.length - done, offset + done)).bytesWritten;
+  }
+}
+
+/** What a `WeightConverter` wrote. */
 export class StoredWeights implements NetworkWeights {
   readonly #folder: string;
   readonly #index: ReadonlyMap<string, IndexEntry>;
 
-  constructor(folder: string) {
+  private constructor(folder: string, index: ReadonlyMap<string, IndexEntry>) {
     this.#folder = folder;
-    const index = JSON.parse(readFileSync(join(folder, indexFile), "utf8")) as Record<string, IndexEntry>;
-    this.#index = new Map(Object.entries(index));
+    this.#index = index;
+  }
+
+  /** undefined when the folder is not there, or not whole. */
+  static open(folder: string): StoredWeights | undefined {
+    try {
+      const index = JSON.parse(readFileSync(join(folder, indexFile), "utf8")) as Record<string, IndexEntry>;
+      const bytes = Object.values(index).reduce((end, entry) => Math.max(end, alignedEnd(entry)), 0);
+      const here = statSync(join(folder, dataFile)).size;
+      // Earlier versions left the last page short.
+      return here > bytes - alignment && here <= bytes
+        ? new StoredWeights(folder, new Map(Object.entries(index)))
+        : undefined;
+    } catch {
+      return undefined;
+    }
   }
 
   has(name: string): boolean {

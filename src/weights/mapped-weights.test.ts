@@ -44,12 +44,12 @@ describe("weights used where they lie", () => {
   });
 });
 
-it("a GGUF file's blocks, converted to floats, have the values that they decode to", () => {
+it("a GGUF file's blocks, converted to floats, have the values that they decode to", async () => {
   const source = WeightSource.openFile(join(formats, "flux.gguf"), "transformer");
-  using converter = new WeightConverter(source, dir, { linear: "float", int8Limit: 127 });
+  const converter = new WeightConverter(source, { linear: "float", int8Limit: 127 });
   for (const { name, shape } of source.tensors()) converter.get(name, shape);
-  converter.finish();
-  const stored = new StoredWeights(dir);
+  await converter.write(dir);
+  const stored = StoredWeights.open(dir)!;
   for (const { name, shape, ...tensor } of source.tensors()) {
     const { file, offset, length, dtype } = stored.get(name, shape);
     const read = readTensor({ name, shape, file, encoding: "float32", ranges: [{ offset, length }] });

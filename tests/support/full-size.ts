@@ -1,7 +1,7 @@
 /** The networks of FLUX.1 at their published sizes, as names and shapes without a byte of weights. */
 import { cpSync, mkdirSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { GraphFunction } from "../../src/pipelines/network-loader.ts";
+import type { GraphFunction } from "../../src/pipelines/network-graphs.ts";
 import { autoencoderDecoder, autoencoderEncoder, parseAutoencoderConfig } from "../../src/models/autoencoder.ts";
 import { clipTextEncoder, parseClipTextConfig } from "../../src/models/clip-text-encoder.ts";
 import { ConfigReader } from "../../src/models/config-reader.ts";

@@ -19,7 +19,7 @@ interface Row {
   license: string | null;
 }
 
-const states: Readonly<Record<CatalogModel["origin"], string>> = {
+export const states: Readonly<Record<CatalogModel["origin"], string>> = {
   "built-in": "built-in",
   installed: "installed",
   linked: "registered",

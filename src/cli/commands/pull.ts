@@ -1,4 +1,4 @@
-/** `easel pull`: brings a model's weights, or registers those that are already here. */
+/** `easel pull`: brings a model's weights, or registers those that are already here, and converts them if that is asked for. */
 import { statSync } from "node:fs";
 import http from "node:http";
 import { resolve } from "node:path";
@@ -8,6 +8,7 @@ import { builtInModel, ModelCatalog } from "../../engine/model-catalog.ts";
 import { knownModels } from "../../engine/known-models.ts";
 import { ModelStore, type StoredModel } from "../../engine/model-store.ts";
 import { CancelledError, EaselError, InvalidRequestError } from "../../errors.ts";
+import type { AvailablePrecision } from "../../pipelines/precision.ts";
 import { formatBytes } from "../../weights/hub/byte-size.ts";
 import { downloadModel, type DownloadResult } from "../../weights/hub/download-model.ts";
 import { downloadTokenizers } from "../../weights/hub/download-tokenizers.ts";
@@ -16,10 +17,11 @@ import { HubClient } from "../../weights/hub/hub-client.ts";
 import { readHubToken } from "../../weights/hub/hub-token.ts";
 import { networkPlaces } from "../../weights/model-files.ts";
 import { modelBytes } from "../../weights/model-folder.ts";
-import { DownloadProgress, formatDuration } from "../download-progress.ts";
+import { ByteProgress, formatDuration } from "../byte-progress.ts";
 import { exitCodes } from "../exit-codes.ts";
 import { installUpscaler, isUpscalerFile } from "../upscaler-files.ts";
 import { Interruption } from "../interruption.ts";
+import { convertPulled, parsePullPrecision } from "../pull-conversion.ts";
 import { parsePullTarget, type PullTarget, proposedName } from "../pull-target.ts";
 
 interface PullFlags {
@@ -39,6 +41,8 @@ interface PullReport extends Omit<DownloadResult, "outcome" | "repository" | "co
   outcome: DownloadResult["outcome"] | "registered" | "assembled";
   repository: string | undefined;
   commit: string | undefined;
+  /** What it was converted to, and what that takes on the disk. */
+  conversion?: { precision: AvailablePrecision; sizeBytes: number };
 }
 
 /** Where tokenizers come from that no model here has: of the known models the one that is no gated download. */
@@ -47,7 +51,7 @@ const tokenizerRepository = "black-forest-labs/FLUX.1-schnell";
 /** Pulls, tells, and returns the exit code. Throws `EaselError`. */
 export async function pull(text: string, flags: PullFlags): Promise<number> {
   const startedMs = performance.now();
-  requirePrecision(flags.precision);
+  const precision = parsePullPrecision(flags.precision);
   const config = loadConfig(process.env);
   if (isUpscalerFile(text)) {
     const { name, file } = await installUpscaler(text, config.home);
@@ -67,11 +71,15 @@ export async function pull(text: string, flags: PullFlags): Promise<number> {
   // HTTP_PROXY, HTTPS_PROXY and NO_PROXY, as other programs that download honour them.
   http.setGlobalProxyFromEnv?.();
   using interruption = new Interruption();
-  using progress = new DownloadProgress();
+  using progress = new ByteProgress();
   const work: PullWork = { config, store, name, flags, progress, signal: interruption.signal };
   try {
     const result = await pullTarget(target, work);
     progress[Symbol.dispose]();
+    if (precision !== undefined) {
+      const sizeBytes = await convertPulled(result, precision, { home: config.home, signal: interruption.signal });
+      result.conversion = { precision, sizeBytes };
+    }
     const seconds = (performance.now() - startedMs) / 1000;
     process.stdout.write(
       flags.json ? `${JSON.stringify(toJson(result, seconds))}\n` : `${toSentence(result, seconds)}\n`,
@@ -82,10 +90,11 @@ export async function pull(text: string, flags: PullFlags): Promise<number> {
     progress[Symbol.dispose]();
     const { receivedBytes, totalBytes } = progress;
     const kept =
-      receivedBytes > 0 && target.kind === "repository"
-        ? `${formatBytes(receivedBytes)} of ${formatBytes(totalBytes)} are kept; go on with: easel pull ${text}`
-        : `go on with: easel pull ${text}`;
-    process.stderr.write(`easel: interrupted; ${kept}\n`);
+      receivedBytes > 0 && receivedBytes < totalBytes && target.kind === "repository"
+        ? `${formatBytes(receivedBytes)} of ${formatBytes(totalBytes)} are kept; `
+        : "";
+    const again = `go on with: easel pull ${text}${precision === undefined ? "" : ` --precision ${precision}`}`;
+    process.stderr.write(`easel: interrupted; ${kept}${again}\n`);
     return interruption.exitCode;
   }
 }
@@ -95,7 +104,7 @@ interface PullWork {
   store: ModelStore;
   name: string;
   flags: PullFlags;
-  progress: DownloadProgress;
+  progress: ByteProgress;
   signal: AbortSignal;
 }
 
@@ -137,16 +146,6 @@ async function download(work: PullWork, repository: string): Promise<PullReport>
     await store.register(name, { folder, repository, commit, ...(license === undefined ? {} : { license }) });
   } else await store.unregister(name);
   return { name, ...result };
-}
-
-/** The files are kept as published; formats that must be made from them are refused until something makes them. */
-function requirePrecision(precision: string | undefined): void {
-  if (precision === undefined || precision === "fp32") return;
-  throw new InvalidRequestError(
-    "--precision",
-    `--precision must be fp32, not "${precision}": the files are kept as published for now; ` +
-      `choose another precision when drawing, as in: easel generate --precision int8`,
-  );
 }
 
 /** Throws `invalid_request` for a flag that says nothing about such a target. */
@@ -267,7 +266,17 @@ async function findOffline(
   return { name, outcome: "in the cache", repository, ...snapshot, sizeBytes: await modelBytes(snapshot.folder) };
 }
 
-function toSentence({ name, outcome, folder, sizeBytes }: PullReport, seconds: number): string {
+function toSentence(report: PullReport, seconds: number): string {
+  const { conversion } = report;
+  const outcome = outcomeSentence(report, seconds);
+  if (conversion === undefined) return outcome;
+  const { precision, sizeBytes } = conversion;
+  return sizeBytes === 0
+    ? `${outcome}\nIn ${precision} it runs as it is; there was nothing to convert.`
+    : `${outcome}\nIt is converted to ${precision} (${formatBytes(sizeBytes)}).`;
+}
+
+function outcomeSentence({ name, outcome, folder, sizeBytes }: PullReport, seconds: number): string {
   const size = formatBytes(sizeBytes);
   switch (outcome) {
     case "downloaded":
@@ -283,6 +292,12 @@ function toSentence({ name, outcome, folder, sizeBytes }: PullReport, seconds: n
   }
 }
 
-function toJson({ sizeBytes, outcome, ...rest }: PullReport, seconds: number): object {
-  return { ...rest, outcome: outcome.replaceAll(" ", "_"), bytes: sizeBytes, seconds: Number(seconds.toFixed(3)) };
+function toJson({ sizeBytes, outcome, conversion, ...rest }: PullReport, seconds: number): object {
+  return {
+    ...rest,
+    outcome: outcome.replaceAll(" ", "_"),
+    bytes: sizeBytes,
+    ...(conversion && { precision: conversion.precision, converted_bytes: conversion.sizeBytes }),
+    seconds: Number(seconds.toFixed(3)),
+  };
 }

@@ -1,9 +1,8 @@
 /** A model's way from the Hub to its folder, in numbered steps. */
-import { link, mkdir, readFile, rename, rm, statfs } from "node:fs/promises";
+import { link, mkdir, readFile, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { EaselError } from "../../errors.ts";
 import { checkModelIndex } from "../model-folder.ts";
-import { formatBytes } from "./byte-size.ts";
+import { requireSpace } from "./disk-space.ts";
 import { downloadFile } from "./download-file.ts";
 import { fileFault, isMissing } from "./file-fault.ts";
 import { lockFolder } from "./folder-lock.ts";
@@ -43,9 +42,6 @@ export interface DownloadResult {
   folder: string;
   sizeBytes: number;
 }
-
-/** Free space that a download leaves, in bytes. */
-const spareBytes = 64 * 1024 * 1024;
 
 /**
  * Brings the commit that `revision` means now. What an interrupted run has left in `.pulling-NAME` is taken up; the folder
@@ -111,7 +107,8 @@ async function fillFolder(pulling: string, manifest: Manifest, options: Download
       return { path, sizeBytes, receivedBytes: await presentBytes(join(pulling, path), sizeBytes) };
     }),
   );
-  await requireSpace(pulling, plan, basename(folder));
+  const missingBytes = plan.reduce((total, { sizeBytes, receivedBytes }) => total + sizeBytes - receivedBytes, 0);
+  await requireSpace(dirname(folder), missingBytes, basename(folder));
   onProgress({ type: "plan", files: plan });
 
   // 7. Several files at once, the largest first.
@@ -188,23 +185,6 @@ async function linkUnchanged(folder: string, pulling: string, manifest: Manifest
     await mkdir(dirname(join(pulling, path)), { recursive: true });
     await link(join(folder, path), join(pulling, path)).catch(() => {}); // then it is fetched
   }
-}
-
-async function requireSpace(
-  folder: string,
-  files: readonly { sizeBytes: number; receivedBytes: number }[],
-  name: string,
-): Promise<void> {
-  const missing = files.reduce((total, { sizeBytes, receivedBytes }) => total + sizeBytes - receivedBytes, 0);
-  if (missing === 0) return;
-  const { bavail, bsize } = await statfs(folder);
-  const free = bavail * bsize;
-  if (missing + spareBytes <= free) return;
-  throw new EaselError(
-    "io_failed",
-    `${name} needs ${formatBytes(missing + spareBytes)} on the disk of ${dirname(folder)}, where ${formatBytes(free)} are free; ` +
-      `free some space, or set EASEL_HOME to a folder on a larger disk.`,
-  );
 }
 
 /** The first failure stops the others; all have ended when this settles. */

@@ -1,4 +1,4 @@
-/** A download's progress on stderr: a bar for each file on a terminal, a few plain lines elsewhere. */
+/** The progress of a download or a conversion on stderr: a bar for each file on a terminal, a few plain lines elsewhere. */
 import type { DownloadEvent } from "../weights/hub/download-model.ts";
 import { formatBytes } from "../weights/hub/byte-size.ts";
 
@@ -14,16 +14,24 @@ interface FileState {
   receivedBytes: number;
 }
 
-export class DownloadProgress implements Disposable {
+export interface ByteProgressOptions {
+  stream?: NodeJS.WriteStream;
+  /** What is done, and what one of its parts is called. Default: downloading files. */
+  words?: { doing: string; part: string };
+}
+
+export class ByteProgress implements Disposable {
   readonly #stream: NodeJS.WriteStream;
+  readonly #words: { doing: string; part: string };
   readonly #files = new Map<string, FileState>();
   #samples: { timeMs: number; bytes: number }[] = [];
   #drawnLines = 0;
   #drawnAtMs = 0;
   #part = 0;
 
-  constructor(stream: NodeJS.WriteStream = process.stderr) {
+  constructor({ stream = process.stderr, words = { doing: "Downloading", part: "file" } }: ByteProgressOptions = {}) {
     this.#stream = stream;
+    this.#words = words;
   }
 
   get receivedBytes(): number {
@@ -62,7 +70,9 @@ export class DownloadProgress implements Disposable {
   #plan(): string {
     const { receivedBytes, totalBytes } = this;
     const rest = receivedBytes >= totalBytes / 100 ? `, of which ${formatBytes(receivedBytes)} are here` : "";
-    return `Downloading ${this.#files.size} files, ${formatBytes(totalBytes)}${rest}\n`;
+    const { doing, part } = this.#words;
+    const count = this.#files.size;
+    return `${doing} ${count} ${part}${count === 1 ? "" : "s"}, ${formatBytes(totalBytes)}${rest}\n`;
   }
 
   #tellPart(): void {

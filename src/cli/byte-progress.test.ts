@@ -1,6 +1,6 @@
 import { Writable } from "node:stream";
 import { describe, expect, test } from "vitest";
-import { DownloadProgress, formatDuration } from "./download-progress.ts";
+import { ByteProgress, formatDuration } from "./byte-progress.ts";
 
 /** A stream that remembers what it was given. */
 function fakeStream(terminal: boolean) {
@@ -26,7 +26,7 @@ const plan = {
 describe("a download's progress", () => {
   test("on a terminal is a bar for each file on its way and a line for the whole, and vanishes", () => {
     const { stream, written } = fakeStream(true);
-    const progress = new DownloadProgress(stream);
+    const progress = new ByteProgress({ stream });
     progress.onEvent(plan);
     progress.onEvent({ type: "bytes", path: plan.files[1]!.path, receivedBytes: 3000 });
     const lines = written().split("\n");
@@ -40,7 +40,7 @@ describe("a download's progress", () => {
 
   test("elsewhere is a line for what is to come and one for each tenth", () => {
     const { stream, written } = fakeStream(false);
-    using progress = new DownloadProgress(stream);
+    using progress = new ByteProgress({ stream });
     progress.onEvent(plan);
     for (let receivedBytes = 0; receivedBytes <= 6000; receivedBytes += 100) {
       progress.onEvent({ type: "bytes", path: plan.files[1]!.path, receivedBytes });
@@ -53,7 +53,7 @@ describe("a download's progress", () => {
 
   test("leaves the bars in order when a sentence comes between", () => {
     const { stream, written } = fakeStream(true);
-    using progress = new DownloadProgress(stream);
+    using progress = new ByteProgress({ stream });
     progress.onEvent(plan);
     progress.onEvent({ type: "bytes", path: "a.safetensors", receivedBytes: 2000 });
     progress.notice("a.safetensors: the connection broke off.");

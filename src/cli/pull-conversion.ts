@@ -1,0 +1,62 @@
+/** `easel pull --precision`: the conversion that the first picture would otherwise wait for. */
+import { join } from "node:path";
+import { EaselError, InvalidRequestError } from "../errors.ts";
+import { readMemory } from "../onnx/memory.ts";
+import { requireMemory } from "../pipelines/memory-plan.ts";
+import { convertModel, type NetworkConversion } from "../pipelines/model-conversion.ts";
+import { type AvailablePrecision, availablePrecisions } from "../pipelines/precision.ts";
+import { ByteProgress } from "./byte-progress.ts";
+
+interface PulledModel {
+  name: string;
+  /** In the layout of diffusers. */
+  folder: string;
+}
+
+/** Throws `invalid_request` for what nothing can be converted to. */
+export function parsePullPrecision(text: string | undefined): AvailablePrecision | undefined {
+  const precision = availablePrecisions.find((candidate) => candidate === text);
+  if (precision !== undefined || text === undefined) return precision;
+  const names = availablePrecisions.join(", ");
+  const why = text === "fp16" ? ": nothing here runs in fp16 yet, and files in fp16 or bf16 are used as they are" : "";
+  throw new InvalidRequestError("--precision", `--precision must be one of ${names}, not "${text}"${why}.`);
+}
+
+/**
+ * Converts a model that is here, shows how far it is on stderr, and returns what the converted weights take on the disk.
+ *
+ * @throws ModelInvalidError, WeightsInvalidError, EaselError `io_failed`, and the signal's reason; see `convertModel`.
+ */
+export async function convertPulled(
+  { name, folder }: PulledModel,
+  precision: AvailablePrecision,
+  { home, signal }: { home: string; signal: AbortSignal },
+): Promise<number> {
+  using progress = new ByteProgress({ words: { doing: `Converting to ${precision}:`, part: "network" } });
+  tellIfTooLarge(folder, precision, progress);
+  return await convertModel(
+    { modelDir: folder, precision, cacheDir: join(home, "cache") },
+    {
+      signal,
+      onPlan: (networks) => progress.onEvent({ type: "plan", files: networks.map(toFile) }),
+      onProgress: (network) => progress.onEvent({ type: "bytes", ...toFile(network) }),
+      onWaiting: (component) =>
+        progress.notice(`Another easel is converting the ${component} of ${name}; waiting for it.`),
+    },
+  );
+}
+
+/** Converting takes little memory: a model may be prepared here for another time or machine. But it should be known. */
+function tellIfTooLarge(folder: string, precision: AvailablePrecision, progress: ByteProgress): void {
+  const { totalBytes } = readMemory();
+  try {
+    requireMemory(folder, precision, { availableBytes: totalBytes, totalBytes });
+  } catch (error) {
+    if (!(error instanceof EaselError) || error.code !== "insufficient_memory") throw error;
+    progress.notice(error.message);
+  }
+}
+
+function toFile({ component, writtenBytes, totalBytes }: NetworkConversion) {
+  return { path: component, sizeBytes: totalBytes, receivedBytes: writtenBytes };
+}

@@ -1,0 +1,48 @@
+/** What would run well: where a model would run here, in which precision, and which precisions have the memory that they need. */
+import type { ResolvedDevice } from "../onnx/devices.ts";
+import { type Memory, readMemory } from "../onnx/memory.ts";
+import { planMemory, type WeightCounts } from "./memory-plan.ts";
+import { type AvailablePrecision, availablePrecisions } from "./precision.ts";
+import { RunPlan, type RunWish, type Surroundings } from "./run-plan.ts";
+
+export interface ModelOutlook {
+  /** On the CPU. */
+  precisions: readonly PrecisionOutlook[];
+  device: ResolvedDevice;
+  /** Why this device; undefined when it was asked for. */
+  reason: string | undefined;
+  precision: AvailablePrecision;
+  /** Whether it can run so: now, when other programs have ended, or not at all. */
+  fits: "now" | "alone" | "never";
+}
+
+export interface PrecisionOutlook {
+  precision: AvailablePrecision;
+  /** Memory that must be available. Bytes. */
+  neededBytes: number;
+  fits: boolean;
+}
+
+/** @throws EaselError `device_unavailable` when the device that is wished for cannot be used, or not in the precision. */
+export async function foresee(
+  counts: WeightCounts,
+  wish: RunWish,
+  surroundings: Surroundings = {},
+): Promise<ModelOutlook> {
+  const { memory = readMemory() } = surroundings;
+  const plan = await RunPlan.forWeights(counts, wish, surroundings);
+  const precisions = availablePrecisions.map((precision) => {
+    const { neededBytes } = planMemory(counts, precision);
+    return { precision, neededBytes, fits: neededBytes <= memory.availableBytes };
+  });
+  const { neededBytes } = planMemory(counts, plan.precision);
+  const { device, choice, precision } = plan;
+  // A GPU was only chosen because the model fits there.
+  const fits = device === "cpu" ? fit(neededBytes, memory) : "now";
+  return { precisions, device, reason: choice.reason, precision, fits };
+}
+
+function fit(neededBytes: number, { availableBytes, totalBytes }: Memory): ModelOutlook["fits"] {
+  if (neededBytes <= availableBytes) return "now";
+  return neededBytes <= totalBytes ? "alone" : "never";
+}
