@@ -3,13 +3,17 @@ import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { knownModels } from "../src/engine/known-models.ts";
+import { ConfigReader } from "../src/models/config-reader.ts";
+import { parseFluxConfig } from "../src/models/flux/config.ts";
+import { fluxTransformer } from "../src/models/flux/transformer.ts";
 import { choosePrecision, countWeights, planMemory, requireMemory } from "../src/pipelines/memory-plan.ts";
 import { networkGraphs } from "../src/pipelines/network-graphs.ts";
 import { openNetwork } from "../src/weights/model-files.ts";
 import { WeightCounter } from "../src/weights/weight-count.ts";
 import type { EaselError } from "../src/errors.ts";
 import { tinyModelFolder } from "./support/easel-server.ts";
-import { writeHollowModel } from "./support/full-size.ts";
+import { fullSizeSource, publishedConfigs, writeHollowModel } from "./support/full-size.ts";
 import { runCli } from "./support/run-cli.ts";
 
 const gigabyte = 1e9;
@@ -67,6 +71,15 @@ describe("a model's memory", () => {
     for (const graph of networkGraphs(flux, component)) graph(counter);
     const { linearValues, floatValues, halfValues } = counter.count;
     expect([linearValues + floatValues, halfValues]).toEqual([parameters, parameters]);
+  });
+
+  test.each([
+    ["FLUX.1-dev", { guidance_embeds: true }],
+    ["FLUX.1-schnell", { guidance_embeds: false }],
+  ])("is known of %s before it is here", (name, config) => {
+    const counter = new WeightCounter(fullSizeSource("transformer", config));
+    fluxTransformer(parseFluxConfig(new ConfigReader({ ...publishedConfigs.transformer, ...config }, "")), counter);
+    expect(knownModels.find((model) => model.name === name)?.transformer).toEqual(counter.count);
   });
 
   test("is that of its largest network, a byte a value in int8", () => {

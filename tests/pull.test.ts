@@ -237,6 +237,31 @@ describe("a download that is disturbed", () => {
     ]);
   });
 
+  test("waits until the time that a 503 names", async () => {
+    failTransformer({ status: 503, headers: { "retry-after": new Date(Date.now() + 2500).toUTCString() } });
+    const startedMs = performance.now();
+    await pull();
+    expect(performance.now() - startedMs).toBeGreaterThan(900); // the header has whole seconds
+    expect(notices).toEqual([expect.stringMatching(/the server fails with 503; trying again in [123] s\.$/)]);
+  });
+
+  test("fetches several files at the same time, and no more than it is told", async () => {
+    let [open, most] = [0, 0];
+    await pull(
+      {},
+      {
+        parallel: 3,
+        onProgress: (event) => {
+          if (event.type !== "bytes") return;
+          const size = hub.tree.find(({ path }) => path === event.path)!.size;
+          if (event.receivedBytes === 0) most = Math.max(most, ++open);
+          else if (event.receivedBytes === size) open--;
+        },
+      },
+    );
+    expect(most).toBe(3);
+  });
+
   test("does not wait an hour for a 429, and says when to come back", async () => {
     hub.fault = () => ({ status: 429, headers: { "retry-after": "3600" } });
     await expect(pull()).rejects.toMatchObject({

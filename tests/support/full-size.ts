@@ -1,5 +1,15 @@
-/** The networks of FLUX.1 at their published sizes, as names and shapes without a byte of weights. */
-import { cpSync, mkdirSync, truncateSync, writeFileSync } from "node:fs";
+/** The networks of FLUX.1 at their published sizes, or at others, as names and shapes with hardly a byte of weights. */
+import {
+  closeSync,
+  cpSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
 import type { GraphFunction } from "../../src/pipelines/network-graphs.ts";
 import { autoencoderDecoder, autoencoderEncoder, parseAutoencoderConfig } from "../../src/models/autoencoder.ts";
@@ -150,4 +160,32 @@ function writeHollowFile(path: string, source: WeightSource): void {
   length.writeBigUInt64LE(BigInt(header.length));
   writeFileSync(path, Buffer.concat([length, header]));
   truncateSync(path, 8 + header.length + end);
+}
+
+/**
+ * A copy of the tiny model whose transformer is large enough that converting it takes a second or more: 160 million weights, nearly
+ * all of them zeros, in a file that is nearly all holes.
+ */
+export function writeSlowModel(folder: string, tinyFolder: string): void {
+  cpSync(tinyFolder, folder, { recursive: true });
+  const configFile = join(folder, "transformer", "config.json");
+  const config = {
+    ...(JSON.parse(readFileSync(configFile, "utf8")) as object),
+    attention_head_dim: 128,
+    num_attention_heads: 12,
+    axes_dims_rope: [16, 56, 56],
+    num_layers: 1,
+    num_single_layers: 2,
+  };
+  writeFileSync(configFile, JSON.stringify(config));
+  const file = join(folder, "transformer", "diffusion_pytorch_model.safetensors");
+  rmSync(file);
+  const source = fullSizeSource("transformer", config);
+  writeHollowFile(file, source);
+  const bytes = source.tensors().reduce((sum, { shape }) => sum + encodings.bfloat16.bytes * valueCount(shape), 0);
+  // Something to get wrong here and there: numbers around one, of either sign.
+  const numbers = Uint16Array.from({ length: 4096 }, (_, i) => 0x3f00 + ((i * 97) % 256) + (i % 3 === 0 ? 0x8000 : 0));
+  const fd = openSync(file, "r+");
+  for (let place = 1; place < 16; place++) writeSync(fd, numbers, 0, undefined, 2 * Math.floor((place * bytes) / 32));
+  closeSync(fd);
 }
