@@ -95,6 +95,12 @@ describe("easel pull --precision", { timeout: 120_000 }, () => {
     expect([again.stderr, identities()]).toEqual(["", before]);
   });
 
+  test("spares the first picture what it says otherwise", async () => {
+    const args = ["generate", "a cat", "--model", tinyModelFolder, "--precision", "int8", ...draw];
+    expect((await cli(args)).stderr).toMatch(/^Converting the weights, this once: (\d\d\d kB) of \1$/m);
+    expect((await cli(args)).stderr).not.toContain("Converting");
+  });
+
   test("has nothing to do where the files run as they are, and says so", async () => {
     const { code, stdout } = await cli(["pull", tinyModelFolder, "--precision", "fp32"]);
     expect([code, stdout]).toEqual([

@@ -1,10 +1,11 @@
 /** The progress of work on stderr: a bar on a terminal, a few plain lines elsewhere. */
 import type { GenerationEvent } from "../engine/engine.ts";
 import { deviceTitles } from "../onnx/devices.ts";
+import { formatBytes } from "../weights/hub/byte-size.ts";
 
 const barWidth = 24;
-/** Without a terminal, one line for each such part of a picture. */
-const partsPerImage = 4;
+/** Without a terminal, of a picture or another piece of work. */
+const linesPerWork = 4;
 
 export interface ProgressOptions {
   model: string;
@@ -20,9 +21,16 @@ export async function showProgress(
   { model, numImages, words = { doing: "Drawing", step: "step" }, stream = process.stderr }: ProgressOptions,
 ): Promise<void> {
   const clear = "\r\x1b[K";
+  let convertedBytes = 0;
   for await (const event of events) {
     if (event.type === "started") {
       stream.write(stream.isTTY ? `Loading ${model}...` : `Loading ${model}\n`);
+    } else if (event.type === "conversion") {
+      const { writtenBytes, totalBytes } = event;
+      const text = `Converting the weights, this once: ${formatBytes(writtenBytes)} of ${formatBytes(totalBytes)}`;
+      if (stream.isTTY) stream.write(`${clear}${text}`);
+      else if (crossesPart(writtenBytes, totalBytes, convertedBytes)) stream.write(`${text}\n`);
+      convertedBytes = writtenBytes;
     } else if (event.type === "device" && event.reason !== undefined) {
       const choice = `Computing on ${deviceTitles[event.device]}: ${event.reason}`;
       stream.write(stream.isTTY ? `${clear}${choice}...` : `${choice}\n`);
@@ -33,7 +41,7 @@ export async function showProgress(
         const filled = Math.round((barWidth * step) / steps);
         const bar = "█".repeat(filled) + "░".repeat(barWidth - filled);
         stream.write(`${clear}${image} ${bar} ${words.step} ${step} of ${steps}`);
-      } else if (crossesPart(step, steps)) {
+      } else if (crossesPart(step, steps, step - 1)) {
         stream.write(`${image}: ${words.step} ${step} of ${steps}\n`);
       }
     }
@@ -41,7 +49,8 @@ export async function showProgress(
   if (stream.isTTY) stream.write(clear);
 }
 
-function crossesPart(step: number, steps: number): boolean {
-  const part = (count: number) => Math.floor((count * partsPerImage) / steps);
-  return step > 0 && part(step) > part(step - 1);
+/** Whether a line is due at `now` of `all`, after `before`. */
+function crossesPart(now: number, all: number, before: number): boolean {
+  const part = (count: number) => Math.floor((count * linesPerWork) / all);
+  return now > 0 && part(now) > part(before);
 }

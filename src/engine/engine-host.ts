@@ -8,6 +8,7 @@ import { CancelledError, deserializeError, EaselError } from "../errors.ts";
 import type { DeviceChoice } from "../onnx/device-choice.ts";
 import type { Progress } from "../pipelines/flux-pipeline.ts";
 import type {
+  ConversionTotals,
   EncodedPreview,
   EngineWork,
   EnlargementJob,
@@ -29,6 +30,8 @@ export interface EngineHostOptions {
 
 export interface RunOptions {
   signal?: AbortSignal | undefined;
+  /** While a model's weights are converted, which happens once. */
+  onConversion?: ((totals: ConversionTotals) => void) | undefined;
   /** When a model was loaded anew. */
   onDevice?: ((choice: DeviceChoice) => void) | undefined;
   onProgress?: ((progress: Progress) => void) | undefined;
@@ -92,7 +95,7 @@ export class EngineHost {
    * Runs one job at a time. Settles when the process is free again: for a cancelled job that is when it has stopped, by
    * itself or by being killed. Throws what the job threw, `cancelled`, or `engine_crashed`.
    */
-  async #run(work: EngineWork, { signal, onDevice, onProgress, onPreview }: RunOptions) {
+  async #run(work: EngineWork, { signal, onConversion, onDevice, onProgress, onPreview }: RunOptions) {
     if (signal?.aborted) throw new CancelledError();
     const id = randomUUID();
     const child = this.start();
@@ -101,7 +104,8 @@ export class EngineHost {
 
     const onMessage = (message: FromEngineProcess) => {
       if (message.id !== id) return;
-      if (message.type === "device") onDevice?.(message.choice);
+      if (message.type === "conversion") onConversion?.(message.totals);
+      else if (message.type === "device") onDevice?.(message.choice);
       else if (message.type === "progress") onProgress?.(message.progress);
       else if (message.type === "preview") onPreview?.(message.preview);
       else if (message.type === "done") resolve(message.result);

@@ -79,7 +79,14 @@ export interface JobResult extends Omit<GenerationResult, "images"> {
 
 export type ToEngineProcess = (EngineWork & { id: string }) | { type: "cancel"; id: string };
 
+/** How far the conversion of a model's weights is. */
+export interface ConversionTotals {
+  writtenBytes: number;
+  totalBytes: number;
+}
+
 export type FromEngineProcess =
+  | { type: "conversion"; id: string; totals: ConversionTotals }
   | { type: "device"; id: string; choice: DeviceChoice }
   | { type: "progress"; id: string; progress: Progress }
   | { type: "preview"; id: string; preview: EncodedPreview }

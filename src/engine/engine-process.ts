@@ -8,6 +8,7 @@ import { CancelledError, serializeError } from "../errors.ts";
 import { encodeImage } from "../images/encode.ts";
 import { metadataFits, type PictureMetadata } from "../images/metadata.ts";
 import type { Preview } from "../pipelines/flux-pipeline.ts";
+import { watchTotals } from "../pipelines/model-conversion.ts";
 import type {
   EncodedImage,
   EncodedPreview,
@@ -56,7 +57,8 @@ async function generate(id: string, job: GenerationJob, signal: AbortSignal): Pr
   const { params, output, upscale } = job;
   const { device, threads } = job.pipeline;
   const foundLoaded = pool.has(job.pipeline);
-  const pipeline = await pool.get(job.pipeline, { signal });
+  const conversion = watchTotals((totals) => send({ type: "conversion", id, totals }));
+  const pipeline = await pool.get(job.pipeline, { ...conversion, signal });
   if (!foundLoaded) send({ type: "device", id, choice: pipeline.device });
   const { images: drawn, ...result } = await pipeline.generate(params, {
     signal,

@@ -4,7 +4,14 @@ import { CancelledError, EaselError } from "../errors.ts";
 import type { DeviceChoice } from "../onnx/device-choice.ts";
 import type { FluxPipelineOptions, Progress } from "../pipelines/flux-pipeline.ts";
 import { EngineHost, type EngineHostOptions, type RunOptions } from "./engine-host.ts";
-import type { EncodedPreview, EnlargementJob, EnlargementResult, GenerationJob, JobResult } from "./engine-messages.ts";
+import type {
+  ConversionTotals,
+  EncodedPreview,
+  EnlargementJob,
+  EnlargementResult,
+  GenerationJob,
+  JobResult,
+} from "./engine-messages.ts";
 import { type EnlargementRequest, planEnlargement } from "./enlargement-request.ts";
 import { EventLog } from "./event-log.ts";
 import { enlargingCost, type GenerationCost, generationCost } from "./generation-cost.ts";
@@ -41,12 +48,15 @@ export interface SubmitOptions {
 
 /**
  * What happens to a generation, in this order; `queued` comes again whenever its place changes, and `started` when the engine
- * process ended in the middle and a new one begins again. `device` comes only when the model had to be loaded.
+ * process ended in the middle and a new one begins again. `conversion` and `device` come only when the model had to be
+ * converted and loaded.
  */
 export type GenerationEvent =
   /** `ahead`: generations to be drawn before this one. */
   | { type: "queued"; ahead: number }
   | { type: "started" }
+  /** The model's weights are being converted, once for all later pictures. */
+  | ({ type: "conversion" } & ConversionTotals)
   | ({ type: "device" } & DeviceChoice)
   | ({ type: "progress" } & Progress)
   | ({ type: "preview" } & EncodedPreview);
@@ -214,11 +224,12 @@ export class Engine {
       events.push({ type: "device", ...choice });
       this.#onDevice?.(choice);
     };
+    const onConversion = (totals: ConversionTotals) => events.push({ type: "conversion", ...totals });
     const onProgress = (progress: Progress) => events.push({ type: "progress", ...progress });
     const onPreview = (preview: EncodedPreview) => events.push({ type: "preview", ...preview });
     const attempt = async () => {
       events.push({ type: "started" });
-      return await work({ signal: abort, onDevice, onProgress, onPreview });
+      return await work({ signal: abort, onConversion, onDevice, onProgress, onPreview });
     };
     const queued: QueuedWork = {
       ...turn,

@@ -41,6 +41,21 @@ export interface ConversionWatch {
   onWaiting?: ((component: Component) => void) | undefined;
 }
 
+/** A watch that is told how far all networks together are, after each tensor. */
+export function watchTotals(onTotals: (totals: { writtenBytes: number; totalBytes: number }) => void): ConversionWatch {
+  const networks = new Map<Component, NetworkConversion>();
+  const sum = (key: "writtenBytes" | "totalBytes") =>
+    [...networks.values()].reduce((total, one) => total + one[key], 0);
+  const tell = (network: NetworkConversion) => {
+    networks.set(network.component, network);
+    onTotals({ writtenBytes: sum("writtenBytes"), totalBytes: sum("totalBytes") });
+  };
+  return {
+    onPlan: (planned) => planned.forEach((network) => networks.set(network.component, network)),
+    onProgress: tell,
+  };
+}
+
 /** Counts up when converted weights of older versions must not be used any more. */
 const formatVersion = 1;
 
