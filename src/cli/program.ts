@@ -238,7 +238,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted with Ctrl-C.`,
     .addHelpText(
       "after",
       `
-It changes nothing, and takes a few seconds; where a GPU's driver hangs, up to a minute.
+It changes nothing, and takes a few seconds; where a driver of a GPU hangs, half a minute.
 
 Exit codes: 0 all that is needed works, 1 something is broken; a sentence on stderr says what to do.`,
     )

@@ -20,8 +20,8 @@ function devicesHere(): ResolvedDevice[] {
 }
 
 /**
- * This machine, asked only once for everything: one trial after another, each no longer than `timeoutMs`. A hanging driver is then
- * waited for once.
+ * This machine, asked only once for everything, so that a driver that hangs is waited for once: `timeoutMs`. The CPU, which cannot
+ * hang but be busy, is given the usual time.
  */
 export function rememberingMachine(timeoutMs: number): Machine {
   const trials = new Map<ResolvedDevice, Promise<Trial>>();
@@ -30,7 +30,7 @@ export function rememberingMachine(timeoutMs: number): Machine {
     ...thisMachine,
     listGpus: () => (gpus ??= thisMachine.listGpus()),
     tryDevice: (device) => {
-      const trial = trials.get(device) ?? tryDevice(device, { timeoutMs });
+      const trial = trials.get(device) ?? tryDevice(device, device === "cpu" ? {} : { timeoutMs });
       trials.set(device, trial);
       return trial;
     },
