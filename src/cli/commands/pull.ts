@@ -54,6 +54,9 @@ export async function pull(text: string, flags: PullFlags): Promise<number> {
   const precision = parsePullPrecision(flags.precision);
   const config = loadConfig(process.env);
   if (isUpscalerFile(text)) {
+    if (precision !== undefined) {
+      throw new InvalidRequestError("--precision", "--precision is for models that draw; an upscaler runs as it is.");
+    }
     const { name, file } = await installUpscaler(text, config.home);
     const sizeBytes = statSync(file).size;
     process.stdout.write(
