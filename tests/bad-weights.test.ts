@@ -1,4 +1,4 @@
-/** Weight files that lie, from the command line: one sentence, nothing lost, nothing left. */
+/** Weight files from the command line, above all those that lie: one sentence, nothing lost, nothing left. */
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -115,6 +115,22 @@ describe("a LoRA", () => {
       ),
     ]);
     expect(existsSync(join(cwd, "cat.png"))).toBe(false);
+  });
+
+  test("is installed by easel pull, and drawn with by its name", async () => {
+    const fixture = join(tinyModelFolder, "..", "formats", "lora-diffusers.safetensors");
+    const { code, stdout } = await cli(["pull", fixture]);
+    expect([code, stdout]).toEqual([
+      0,
+      expect.stringMatching(
+        /^lora-diffusers is installed \(.* kB\); draw with: easel generate "a cat" --lora lora-diffusers\n$/,
+      ),
+    ]);
+    expect(files()).toEqual(["home", "home/loras", "home/loras/lora-diffusers.safetensors"]);
+    const drawn = await cli(["generate", "a cat", "--model", tinyModelFolder, "--lora", "lora-diffusers", ...draw]);
+    expect(drawn.code).toBe(0);
+    const idle = await cli(["pull", fixture, "--precision", "int8"]);
+    expect([idle.code, idle.stderr]).toEqual([2, "easel: --precision says nothing about a LoRA.\n"]);
   });
 
   test("that is none is refused, and the next picture is drawn without it", async () => {

@@ -182,7 +182,7 @@ Examples:
     .description("Download a model's weights, or register a folder or files that have them.")
     .argument(
       "<model>",
-      "FLUX.1-dev, FLUX.1-schnell, owner/repo of the Hugging Face Hub, a folder, a single file, or an upscaler's file",
+      "FLUX.1-dev, FLUX.1-schnell, owner/repo of the Hugging Face Hub, a folder, a single file, an upscaler's or a LoRA's",
     )
     .option("--name <name>", "what to call a folder's or a file's model (default: its own name)")
     .option("--vae <file>", "the autoencoder for a single file, where it is not found by itself")
@@ -214,6 +214,7 @@ Examples:
   $ easel pull ComfyUI/models/unet/flux1-dev-Q4_K_S.gguf --name dev-q4
   $ easel pull flux1-dev.safetensors --vae ae.safetensors --clip clip_l.safetensors --t5 t5xxl_fp16.safetensors
   $ easel pull ./RealESRGAN_x4plus.safetensors
+  $ easel pull ./watercolour-lora.safetensors
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted with Ctrl-C.`,
     )

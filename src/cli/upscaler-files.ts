@@ -1,12 +1,8 @@
-/** `--model` of `easel upscale`: a name, or, on the command line only, a file; and files installed under a name. */
-import { randomUUID } from "node:crypto";
-import { copyFileSync, mkdirSync, renameSync, rmSync, statSync } from "node:fs";
-import { basename, join } from "node:path";
-import { interpolation, UpscalerCatalog, upscalerName, upscalersFolder } from "../engine/upscaler-catalog.ts";
-import { EaselError, InvalidRequestError, ModelNotFoundError } from "../errors.ts";
+/** `--model` of `easel upscale`: a name, or, on the command line only, a file. */
+import { statSync } from "node:fs";
+import { UpscalerCatalog, upscalerName } from "../engine/upscaler-catalog.ts";
+import { ModelNotFoundError } from "../errors.ts";
 import { readUpscalerNetwork } from "../models/upscaler-network.ts";
-import { builtInUpscaler } from "../pipelines/built-in-upscaler.ts";
-import { UpscalePipeline } from "../pipelines/upscale-pipeline.ts";
 
 export interface UpscalerChoice {
   catalog: UpscalerCatalog;
@@ -40,32 +36,4 @@ export function isUpscalerFile(path: string): boolean {
   } catch {
     return false;
   }
-}
-
-/**
- * Copies an upscaler's file into the home folder, after it has been loaded once.
- *
- * @throws ModelInvalidError, WeightsInvalidError when it cannot be used.
- * @throws InvalidRequestError when its name is taken.
- * @throws EaselError `io_failed`.
- */
-export async function installUpscaler(path: string, home: string): Promise<{ name: string; file: string }> {
-  const name = upscalerName(path);
-  if (name === builtInUpscaler || name === interpolation) {
-    throw new InvalidRequestError("model", `${name} is the name of an upscaler of Easel's own; rename the file.`);
-  }
-  await (await UpscalePipeline.load({ file: path })).dispose();
-  const folder = upscalersFolder(home);
-  const file = join(folder, basename(path));
-  const unfinished = join(folder, `.easel-${randomUUID()}.tmp`);
-  try {
-    mkdirSync(folder, { recursive: true });
-    copyFileSync(path, unfinished);
-    renameSync(unfinished, file);
-  } catch (cause) {
-    rmSync(unfinished, { force: true });
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new EaselError("io_failed", `${name} could not be copied to ${folder}: ${reason}.`, { cause });
-  }
-  return { name, file };
 }

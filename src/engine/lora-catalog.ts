@@ -22,13 +22,15 @@ export interface LoraCatalogOptions {
 }
 
 const extension = ".safetensors";
+/** The folder of a home that holds LoRAs. */
+export const lorasFolder = (home: string): string => join(home, "loras");
 
 export class LoraCatalog {
   readonly #folder: string | undefined;
   readonly #files: readonly string[];
 
   constructor({ home, files = [] }: LoraCatalogOptions) {
-    this.#folder = home === undefined ? undefined : join(home, "loras");
+    this.#folder = home === undefined ? undefined : lorasFolder(home);
     this.#files = files.map((file) => resolve(file));
   }
 

@@ -146,22 +146,20 @@ describe("a safetensors header", () => {
     const whole = Buffer.concat([Buffer.from([good.length, 0, 0, 0, 0, 0, 0, 0]), Buffer.from(good), Buffer.alloc(12)]);
     const damage = fc.record({
       at: fc.integer({ min: 0, max: whole.length - 9 }),
-      // Digits, brackets and quotes make other headers of it, other bytes mostly none.
-      bytes: fc.oneof(fc.uint8Array({ minLength: 1, maxLength: 9 }), fc.stringMatching(/^[0-9[\]{}",:-]{1,9}$/)),
-      end: fc.integer({ min: 0, max: whole.length }),
+      // What makes other headers of it; most other bytes make none.
+      bytes: fc.string({ unit: fc.constantFrom(...'0123456789[]{}",:-\u0000'), minLength: 1, maxLength: 9 }),
+      end: fc.oneof(fc.constant(whole.length), fc.integer({ min: 0, max: whole.length })),
     });
     fc.assert(
       fc.property(damage, ({ at, bytes, end }) => {
         const damaged = Buffer.from(whole);
         damaged.set(Buffer.from(bytes), at);
-        for (const path of [write(damaged), write(damaged.subarray(0, end))]) {
-          try {
-            for (const { ranges } of readSafetensorsHeader(path).values()) {
-              expect(ranges[0]!.offset + ranges[0]!.length).toBeLessThanOrEqual(damaged.length);
-            }
-          } catch (error) {
-            if (!(error instanceof WeightsInvalidError)) throw error;
+        try {
+          for (const { ranges } of readSafetensorsHeader(write(damaged.subarray(0, end))).values()) {
+            expect(ranges[0]!.offset + ranges[0]!.length).toBeLessThanOrEqual(end);
           }
+        } catch (error) {
+          if (!(error instanceof WeightsInvalidError)) throw error;
         }
       }),
       { numRuns: 500 },

@@ -1,5 +1,4 @@
 /** `easel pull`: brings a model's weights, or registers those that are already here, and converts them if that is asked for. */
-import { statSync } from "node:fs";
 import http from "node:http";
 import { resolve } from "node:path";
 import { type Config, loadConfig } from "../../config.ts";
@@ -19,10 +18,10 @@ import { networkPlaces } from "../../weights/model-files.ts";
 import { modelBytes } from "../../weights/model-folder.ts";
 import { ByteProgress, formatDuration } from "../byte-progress.ts";
 import { exitCodes } from "../exit-codes.ts";
-import { installUpscaler, isUpscalerFile } from "../upscaler-files.ts";
 import { Interruption } from "../interruption.ts";
 import { convertPulled, parsePullPrecision } from "../pull-conversion.ts";
 import { parsePullTarget, type PullTarget, proposedName } from "../pull-target.ts";
+import { installSmallFile, type SmallFileKind, smallFileKind } from "../small-files.ts";
 
 interface PullFlags {
   revision?: string;
@@ -53,19 +52,8 @@ export async function pull(text: string, flags: PullFlags): Promise<number> {
   const startedMs = performance.now();
   const precision = parsePullPrecision(flags.precision);
   const config = loadConfig(process.env);
-  if (isUpscalerFile(text)) {
-    if (precision !== undefined) {
-      throw new InvalidRequestError("--precision", "--precision is for models that draw; an upscaler runs as it is.");
-    }
-    const { name, file } = await installUpscaler(text, config.home);
-    const sizeBytes = statSync(file).size;
-    process.stdout.write(
-      flags.json
-        ? `${JSON.stringify({ name, outcome: "installed", file, bytes: sizeBytes })}\n`
-        : `${name} is installed (${formatBytes(sizeBytes)}); enlarge with: easel upscale cat.png --model ${name}\n`,
-    );
-    return exitCodes.success;
-  }
+  const kind = smallFileKind(text);
+  if (kind !== undefined) return await pullSmallFile(text, kind, flags, config.home);
   const target = parsePullTarget(text, config.hubEndpoint);
   requireFlags(target, flags);
   const store = new ModelStore(config.home);
@@ -100,6 +88,28 @@ export async function pull(text: string, flags: PullFlags): Promise<number> {
     process.stderr.write(`easel: interrupted; ${kept}${again}\n`);
     return interruption.exitCode;
   }
+}
+
+/** An upscaler or a LoRA. Throws `invalid_request` for a flag that says nothing about such a file. */
+async function pullSmallFile(text: string, kind: SmallFileKind, flags: PullFlags, home: string): Promise<number> {
+  const idle = Object.keys(flags).find((flag) => flag !== "json");
+  if (idle !== undefined) {
+    throw new InvalidRequestError(
+      `--${idle}`,
+      `--${idle} says nothing about ${kind === "LoRA" ? "a LoRA" : "an upscaler"}.`,
+    );
+  }
+  const { name, file, sizeBytes } = await installSmallFile(text, kind, home);
+  const use =
+    kind === "LoRA"
+      ? `draw with: easel generate "a cat" --lora ${name}`
+      : `enlarge with: easel upscale cat.png --model ${name}`;
+  process.stdout.write(
+    flags.json
+      ? `${JSON.stringify({ name, outcome: "installed", file, bytes: sizeBytes })}\n`
+      : `${name} is installed (${formatBytes(sizeBytes)}); ${use}\n`,
+  );
+  return exitCodes.success;
 }
 
 interface PullWork {
