@@ -1,10 +1,10 @@
 /** A look at everything that drawing depends on: the machine, what is installed, and what would run well. Changes nothing. */
-import { constants } from "node:fs";
+import { constants, existsSync } from "node:fs";
 import { access, stat } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { EaselError } from "../errors.ts";
-import { type Machine, chooseDevice } from "../onnx/device-choice.ts";
+import type { Machine } from "../onnx/device-choice.ts";
 import { type DeviceReport, rememberingMachine, reportDevices } from "../onnx/device-report.ts";
 import type { DeviceName } from "../onnx/devices.ts";
 import type { Gpu } from "../onnx/gpus.ts";
@@ -81,10 +81,6 @@ export async function examine(options: CheckupOptions): Promise<Checkup> {
     problems.push(`ONNX Runtime does not work on the CPU: ${cpu.problem}; install Easel's packages again with: npm ci`);
   }
   const disk = await examineDisk(home, problems);
-  if (options.device !== "auto" && options.device !== "cpu") {
-    const workload = { small: false, cpuFormat: undefined, gpuBytes: 0 };
-    await chooseDevice(options.device, workload, machine).catch(tellIn(problems));
-  }
   return {
     versions: { easel: version, node: process.versions.node, onnxRuntime: onnxRuntimeVersion() },
     processor: readProcessor({ root }),
@@ -94,7 +90,7 @@ export async function examine(options: CheckupOptions): Promise<Checkup> {
     devices,
     models: await examineModels({ ...options, machine }, memory, problems),
     upscalers: await examineUpscalers(home, problems),
-    problems: [...new Set(problems)],
+    problems: [...new Set(problems)], // a device that cannot be used is one problem, not one of each model
   };
 }
 
@@ -119,7 +115,8 @@ async function homeProblem(home: string): Promise<string | undefined> {
   } catch (error) {
     const code = error instanceof Error && "code" in error ? error.code : undefined;
     if (code === "ENOENT" && dirname(home) !== home) return await homeProblem(dirname(home));
-    return code === "ENOTDIR" ? "it is not a folder" : "permission is missing";
+    if (code === "ENOTDIR") return "it is not a folder";
+    return code === "EROFS" ? "its disk is read-only" : "permission is missing";
   }
 }
 
@@ -134,7 +131,8 @@ async function examineModels(
   const cacheDir = join(home, "cache");
   const outlook = async (counts: WeightCounts, converted: readonly AvailablePrecision[]) => {
     const wish = { device, precision };
-    return await foresee(counts, wish, { machine, memory, isConverted: (one) => converted.includes(one) });
+    const surroundings = { machine, memory, isConverted: (one: AvailablePrecision) => converted.includes(one) };
+    return await foresee(counts, wish, surroundings).catch((error: unknown) => void tellIn(problems)(error));
   };
   const reports: ModelReport[] = [];
   for (const { name, folder, origin } of usable) {
@@ -144,9 +142,7 @@ async function examineModels(
       const converted = (["fp32", "int8", "int4"] as const).filter((one) =>
         isConverted({ modelDir: folder, precision: one, cacheDir }),
       );
-      // A device that cannot be used is one problem, not one of each model.
-      const foreseen = await outlook(counts, converted).catch(() => undefined);
-      reports.push({ name, state: origin, missingBytes: 0, outlook: foreseen, converted });
+      reports.push({ name, state: origin, missingBytes: 0, outlook: await outlook(counts, converted), converted });
     } catch (error) {
       tellIn(problems, `${name} cannot be used: `)(error);
       reports.push({ name, state: "unusable", missingBytes: 0, outlook: undefined, converted: [] });
@@ -158,18 +154,14 @@ async function examineModels(
   }
   for (const model of missing) {
     const known = knownModels.find(({ name }) => name === model.name);
-    const foreseen = known && (await outlook({ transformer: known.transformer }, []).catch(() => undefined));
+    const foreseen = known && (await outlook({ transformer: known.transformer }, []));
     reports.push({ ...describeMissing(model), outlook: foreseen, converted: [] });
   }
   if (!usable.some(({ name }) => name === builtInModel)) {
     problems.push(`The built-in model ${builtInModel} is missing; install Easel again.`);
   }
-  if (
-    !(await stat(defaultModel).then(
-      (place) => place.isDirectory() || place.isFile(),
-      () => false,
-    ))
-  ) {
+  // It may be the path of a folder or a file, too.
+  if (!existsSync(defaultModel)) {
     await catalog.resolve(defaultModel).catch(tellIn(problems, "EASEL_MODEL cannot be used: "));
   }
   return reports;
