@@ -78,7 +78,7 @@ describe("easel pull --precision", { timeout: 120_000 }, () => {
       0,
       expect.stringMatching(/^FLUX\.1-dev is installed \(1\.6 MB, .*\nIt is converted to int8 \(1\.0 MB\)\.\n$/),
     ]);
-    expect(stderr).toMatch(/^Converting to int8: 2 networks, 1\.0 MB$[^]*^100 % /m);
+    expect(stderr).toMatch(/^Converting to int8: 2 networks, 995 kB$[^]*^100 % /m);
     expect(cached()).toEqual(networks);
 
     const before = identities();
@@ -97,7 +97,7 @@ describe("easel pull --precision", { timeout: 120_000 }, () => {
 
   test("spares the first picture what it says otherwise", async () => {
     const args = ["generate", "a cat", "--model", tinyModelFolder, "--precision", "int8", ...draw];
-    expect((await cli(args)).stderr).toMatch(/^Converting the weights, this once: 1\.0 MB of 1\.0 MB$/m);
+    expect((await cli(args)).stderr).toMatch(/^Converting the weights, this once: 995 kB of 995 kB$/m);
     expect((await cli(args)).stderr).not.toContain("Converting");
   });
 
