@@ -47,6 +47,7 @@ const { values, positionals } = parseArgs({
     model: { type: "string" },
     cache: { type: "string" },
     steps: { type: "string", default: "4" },
+    "memory-limit": { type: "string" },
     seconds: { type: "string", default: "60" },
   },
 });
@@ -118,7 +119,15 @@ async function flux(): Promise<Figure[]> {
   const precision = known("--precision", values.precision, precisions);
   const modelDir = modelFolder();
   const cacheDir = values.cache ?? join(modelDir, "converted");
-  return await benchFlux({ ...stepOptions(), modelDir, cacheDir, precision, steps: Number(values.steps) });
+  const memoryLimitBytes = values["memory-limit"] === undefined ? undefined : Number(values["memory-limit"]) * 1e9;
+  return await benchFlux({
+    ...stepOptions(),
+    modelDir,
+    cacheDir,
+    precision,
+    steps: Number(values.steps),
+    memoryLimitBytes,
+  });
 }
 
 function stepOptions() {

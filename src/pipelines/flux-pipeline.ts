@@ -10,6 +10,7 @@ import { ConfigReader } from "../models/config-reader.ts";
 import { type FluxConfig, parseFluxConfig } from "../models/flux/config.ts";
 import type { DeviceChoice } from "../onnx/device-choice.ts";
 import type { DeviceName, ResolvedDevice } from "../onnx/devices.ts";
+import { readMemory } from "../onnx/memory.ts";
 import { FlowMatchEulerScheduler } from "../schedulers/flow-match-euler.ts";
 import { openLora } from "../weights/lora.ts";
 import { DrawingResizer } from "./drawn-size.ts";
@@ -37,6 +38,8 @@ export interface FluxPipelineOptions {
   threads?: number | undefined;
   /** Default "auto": by the device, the model's size and the memory, see `RunPlan`. */
   precision?: Precision | "auto" | undefined;
+  /** What the process may take in all; default: what the system lets it. Bytes. */
+  memoryLimitBytes?: number | undefined;
   /** Where converted weights are kept; needed for int8, and for weights that are not plain floats. */
   cacheDir?: string | undefined;
 }
@@ -136,8 +139,9 @@ export class FluxPipeline {
       precision: plan.precision,
       cacheDir: options.cacheDir,
     });
-    const networks = new ResidentNetworks(loader);
-    if (plan.device === "cpu") requireMemory(modelDir, plan.precision);
+    const memory = () => readMemory({ limitBytes: options.memoryLimitBytes });
+    const networks = new ResidentNetworks(loader, () => memory().availableBytes);
+    if (plan.device === "cpu") requireMemory(modelDir, plan.precision, memory());
 
     const transformerDir = join(modelDir, "transformer");
     const fluxConfig = parseFluxConfig(ConfigReader.read(transformerDir));

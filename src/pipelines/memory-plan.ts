@@ -3,7 +3,7 @@
  * largest of them decides whether it fits.
  */
 import { EaselError } from "../errors.ts";
-import { type Memory, readMemory } from "../onnx/memory.ts";
+import type { Memory } from "../onnx/memory.ts";
 import { formatBytes } from "../weights/hub/byte-size.ts";
 import { openNetwork } from "../weights/model-files.ts";
 import { type Component, components } from "../weights/single-file.ts";
@@ -50,7 +50,7 @@ export function largestNetworkBytes(modelDir: string, precision: Precision): num
  *
  * @throws EaselError `insufficient_memory`, with what is needed, what is available, and which precision would fit.
  */
-export function requireMemory(modelDir: string, precision: Precision, memory: Memory = readMemory()): void {
+export function requireMemory(modelDir: string, precision: Precision, memory: Memory): void {
   const counts = countWeights(modelDir);
   const { neededBytes } = planOf(counts, precision);
   if (neededBytes <= memory.availableBytes) return;
@@ -85,7 +85,7 @@ const smallNetworkBytes = 2e9;
  *
  * @throws ModelInvalidError, WeightsInvalidError when its files cannot be used.
  */
-export function choosePrecision(modelDir: string, memory: Memory = readMemory()): AvailablePrecision {
+export function choosePrecision(modelDir: string, memory: Memory): AvailablePrecision {
   const counts = countWeights(modelDir);
   if (planOf(counts, "fp32").neededBytes <= Math.min(smallNetworkBytes, memory.availableBytes)) return "fp32";
   const fits = (precision: Precision) => planOf(counts, precision).neededBytes <= memory.availableBytes;

@@ -2,6 +2,7 @@
 import { type DeviceChoice, chooseDevice } from "../onnx/device-choice.ts";
 import { type DeviceName, deviceTitles, type ResolvedDevice } from "../onnx/devices.ts";
 import { listGpus } from "../onnx/gpus.ts";
+import { readMemory } from "../onnx/memory.ts";
 import type { SessionOptions } from "../onnx/session.ts";
 import { choosePrecision, largestNetworkBytes } from "./memory-plan.ts";
 import { type AvailablePrecision, availablePrecision, type Precision } from "./precision.ts";
@@ -11,6 +12,8 @@ export interface RunWish {
   device?: DeviceName | undefined;
   /** Default "auto": what suits the device, the model's size and the memory. */
   precision?: Precision | "auto" | undefined;
+  /** What the process may take in all; default: what the system lets it. Bytes. */
+  memoryLimitBytes?: number | undefined;
 }
 
 /** Networks of less than this draw a picture in about the time that it takes to look at a GPU. Bytes. */
@@ -38,7 +41,10 @@ export class RunPlan {
    * cannot be used, or not with this precision.
    * @throws ModelInvalidError, WeightsInvalidError when the model's files cannot be used.
    */
-  static async of(modelDir: string, { device = "auto", precision = "auto" }: RunWish): Promise<RunPlan> {
+  static async of(
+    modelDir: string,
+    { device = "auto", precision = "auto", memoryLimitBytes }: RunWish,
+  ): Promise<RunPlan> {
     const asked = precision === "auto" ? undefined : availablePrecision(precision);
     const onGpu = asked ?? (device === "cpu" ? "fp32" : await gpuPrecision(modelDir));
     const gpuBytes = largestNetworkBytes(modelDir, onGpu);
@@ -47,7 +53,10 @@ export class RunPlan {
       cpuFormat: gpuPrecisions.includes(onGpu) ? undefined : onGpu,
       gpuBytes,
     });
-    const fitting = choice.device === "cpu" ? (asked ?? choosePrecision(modelDir)) : onGpu;
+    const fitting =
+      choice.device === "cpu"
+        ? (asked ?? choosePrecision(modelDir, readMemory({ limitBytes: memoryLimitBytes })))
+        : onGpu;
     return new RunPlan(choice, fitting, asked === undefined);
   }
 
