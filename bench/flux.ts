@@ -14,6 +14,7 @@ export interface FluxOptions {
   textTokens: number;
   threads: number | undefined;
   steps: number;
+  memoryLimitBytes: number | undefined;
 }
 
 /**
@@ -21,12 +22,12 @@ export interface FluxOptions {
  * encoded. Converted weights are kept in `cacheDir`: the figure for opening is small when they are there already.
  */
 export async function benchFlux(options: FluxOptions): Promise<Figure[]> {
-  const { modelDir, cacheDir, width, height, precision, textTokens, steps } = options;
+  const { modelDir, cacheDir, width, height, precision, textTokens, steps, memoryLimitBytes } = options;
   const threads = options.threads ?? availableParallelism();
   let last = performance.now();
   const lap = () => -(last - (last = performance.now())) / 1000;
 
-  const pipeline = await FluxPipeline.load({ modelDir, cacheDir, precision, threads, device: "cpu" });
+  const pipeline = await FluxPipeline.load({ modelDir, cacheDir, precision, threads, memoryLimitBytes, device: "cpu" });
   const opening = lap();
   const request = {
     prompt: "A white cat resting in Rome",

@@ -10,13 +10,17 @@
  *                                                  … beside diffusers and stable-diffusion.cpp, in turn
  *     npm run bench -- stand-in --model FOLDER     writes a model with FLUX.1-dev's shapes and random values, 34 GB
  *     npm run bench -- flux --model FOLDER         … and draws with it, or with a real one, from prompt to picture
+ *     npm run bench -- precision [--model FOLDER]  what int8 and int4 cost in accuracy, picture by picture and layer by layer
+ *     npm run bench -- step-cache [--model FOLDER] what sparing steps saves, and costs
  *
  * Medians, with the range. `--json` prints one line for programs.
  */
-import { availableParallelism } from "node:os";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { availableParallelism, tmpdir } from "node:os";
 import { parseArgs } from "node:util";
 import { join } from "node:path";
 import { precisions } from "../src/pipelines/precision.ts";
+import { benchPrecision, benchStepCache } from "./accuracy.ts";
 import { benchFlux } from "./flux.ts";
 import { benchApiLoad } from "./api-load.ts";
 import { benchApiOverhead } from "./api-overhead.ts";
@@ -47,6 +51,7 @@ const { values, positionals } = parseArgs({
     model: { type: "string" },
     cache: { type: "string" },
     steps: { type: "string", default: "4" },
+    "memory-limit": { type: "string" },
     seconds: { type: "string", default: "60" },
   },
 });
@@ -71,12 +76,18 @@ switch (name) {
   case "flux":
     show(await flux());
     break;
+  case "precision":
+    show(await withScratch((cacheDir) => benchPrecision({ ...pictures(), cacheDir })));
+    break;
+  case "step-cache":
+    show(await withScratch((cacheDir) => benchStepCache({ ...pictures(), cacheDir }, [0.05, 0.1, 0.2, 0.3])));
+    break;
   case "stand-in":
     console.log(`${await writeStandIn({ folder: modelFolder(), ...depth() })} bytes`);
     break;
   default:
     console.error(
-      `bench: there is no benchmark "${name}"; there are sketch, api-load, api-overhead, flux-step, flux-peers, flux and stand-in.`,
+      `bench: there is no benchmark "${name}"; there are sketch, api-load, api-overhead, flux-step, flux-peers, flux, precision, step-cache and stand-in.`,
     );
     process.exitCode = 2;
 }
@@ -118,7 +129,31 @@ async function flux(): Promise<Figure[]> {
   const precision = known("--precision", values.precision, precisions);
   const modelDir = modelFolder();
   const cacheDir = values.cache ?? join(modelDir, "converted");
-  return await benchFlux({ ...stepOptions(), modelDir, cacheDir, precision, steps: Number(values.steps) });
+  const memoryLimitBytes = values["memory-limit"] === undefined ? undefined : Number(values["memory-limit"]) * 1e9;
+  return await benchFlux({
+    ...stepOptions(),
+    modelDir,
+    cacheDir,
+    precision,
+    steps: Number(values.steps),
+    memoryLimitBytes,
+  });
+}
+
+/** The prompts of the built-in model's sample pictures. */
+function pictures() {
+  const root = join(import.meta.dirname, "..");
+  const prompts = readFileSync(join(root, "training/sample-prompts.txt"), "utf8").trim().split("\n");
+  return { modelDir: values.model ?? join(root, "models/easel-sketch"), prompts };
+}
+
+async function withScratch<T>(work: (folder: string) => Promise<T>): Promise<T> {
+  const folder = mkdtempSync(join(tmpdir(), "easel-bench-"));
+  try {
+    return await work(folder);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 }
 
 function stepOptions() {

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 
 export interface Figure {
   what: string;
-  unit: "s" | "ms" | "MB" | "x" | "/s" | "";
+  unit: "s" | "ms" | "MB" | "x" | "/s" | "dB" | "%" | "";
   median: number;
   min: number;
   max: number;

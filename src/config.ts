@@ -65,6 +65,11 @@ export const configSchema = z.object({
     "CPU threads for networks; all cores when unset or 0.",
     wholeNumber(0, 1024).optional(),
   ),
+  memoryLimitBytes: setting(
+    "EASEL_MEMORY_LIMIT_BYTES",
+    "What the process that draws may take; networks then take turns sooner. What the system lets it when unset.",
+    wholeNumber(2 ** 28, 2 ** 50).optional(),
+  ),
   queueBound: setting(
     "EASEL_QUEUE_BOUND",
     "Generations that may wait; one more is refused with `queue_full`.",

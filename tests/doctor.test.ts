@@ -146,7 +146,7 @@ describe("a machine that is made up", () => {
     const checkup = await look(root, machine({ cpu: works(100) }));
     const text = describeCheckup(checkup);
     expect(text).toContain(
-      "Memory      9.0 GB available of 10.0 GB, the limit of this container or service; the machine has 64.0 GB\n",
+      "Memory      9.0 GB available of 10.0 GB, the limit of this container, service or configuration; the machine has 64.0 GB\n",
     );
     expect(text).toContain(
       "FLUX.1-dev: not installed; would run in int4 on the CPU: there is no GPU\n" +

@@ -125,4 +125,13 @@ describe("a model that cannot fit", () => {
     );
     expect(existsSync(join(root, "home", "cache"))).toBe(false);
   });
+
+  test("is refused where the operator allows less than the machine has", async () => {
+    const args = ["generate", "a cat", "--model", flux, "--precision", "int8", "--device", "cpu"];
+    const { code, stderr } = await runCli(args, { cwd: root, env: { EASEL_MEMORY_LIMIT_BYTES: "2000000000" } });
+    expect(code).toBe(1);
+    expect(stderr).toMatch(
+      / in int8, and 1\.\d GB of 2\.0 GB are available; it takes a machine with more \(int4 needs /,
+    );
+  });
 });

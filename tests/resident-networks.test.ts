@@ -58,7 +58,7 @@ describe("a model's networks", () => {
   });
 
   test("a prompt that was encoded lately takes none of them; another one does, with the same result", async () => {
-    const networks = new ResidentNetworks(loader());
+    const networks = new ResidentNetworks(loader(), () => Infinity);
     const encoder = new PromptEncoder(modelDir, networks);
     const get = vi.spyOn(networks, "get");
     const first = await encoder.encode("A white cat", 32);

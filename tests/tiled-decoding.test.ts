@@ -15,7 +15,7 @@ const largestTileBytes = 8 * 16 * 300 ** 2 * 4;
 
 test("tiles give nearly the picture that one piece gives, without seams", async () => {
   const loader = new NetworkLoader({ modelDir, device: "cpu", threads: 2, precision: "fp32", cacheDir: undefined });
-  const networks = new ResidentNetworks(loader);
+  const networks = new ResidentNetworks(loader, () => Infinity);
   const whole = new LatentCodec(modelDir, networks);
   const tiled = new LatentCodec(modelDir, networks, { maxDecodeBytes: largestTileBytes });
   const drawing = await sharp(join(modelDir, "samples.png"))

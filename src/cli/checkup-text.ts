@@ -46,7 +46,7 @@ function describeProcessor({ processor: { name, cores, instructionSets } }: Chec
 function describeMemory({ memory: { availableBytes, totalBytes, machineBytes } }: Checkup): string {
   const limit =
     totalBytes < machineBytes
-      ? `, the limit of this container or service; the machine has ${formatBytes(machineBytes)}`
+      ? `, the limit of this container, service or configuration; the machine has ${formatBytes(machineBytes)}`
       : "";
   return `${formatBytes(availableBytes)} available of ${formatBytes(totalBytes)}${limit}`;
 }

@@ -29,6 +29,8 @@ export interface CheckupOptions {
   model: string;
   device: DeviceName;
   precision: PrecisionWish;
+  /** What drawing may take in all; default: what the system lets it. Bytes. */
+  memoryLimitBytes?: number | undefined;
   /** Where the system's files are looked for. Default "/". */
   root?: string | undefined;
   /** Default: this one, with trials of 20 seconds at most. */
@@ -72,9 +74,9 @@ const trialTimeoutMs = 20_000;
 const leastDiskBytes = 64 * 1024 * 1024;
 
 export async function examine(options: CheckupOptions): Promise<Checkup> {
-  const { home, root, machine = rememberingMachine(trialTimeoutMs) } = options;
+  const { home, root, memoryLimitBytes, machine = rememberingMachine(trialTimeoutMs) } = options;
   const problems: string[] = [];
-  const memory = readMemory(root);
+  const memory = readMemory({ root, limitBytes: memoryLimitBytes });
   const devices = await reportDevices(machine);
   const [cpu] = devices;
   if (cpu?.problem !== undefined) {

@@ -112,6 +112,7 @@ export class Engine {
     precision,
     cacheDir,
     threads,
+    memoryLimitBytes,
     onDevice,
     ...options
   }: EngineOptions) {
@@ -119,7 +120,7 @@ export class Engine {
     this.upscalers = upscalers;
     const { minSide = 16, maxSide = 2048, maxUpscaledSide = 4096, ...host } = options;
     this.#planning = {
-      pipeline: { device, precision, threads, cacheDir },
+      pipeline: { device, precision, threads, memoryLimitBytes, cacheDir },
       limits: { minSide, maxSide, maxUpscaledSide },
       loraCatalog,
       upscalers,

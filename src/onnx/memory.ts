@@ -10,13 +10,24 @@ export interface Memory {
   totalBytes: number;
 }
 
-/** The memory now. `root` is where the system's files are looked for. */
-export function readMemory(root = "/"): Memory {
-  const limits = [machineMemory(root), ...cgroupMemory(root)];
+export interface MemoryOptions {
+  /** What this process may take in all, weights that it reads from files included; undefined: no limit but the system's. Bytes. */
+  limitBytes?: number | undefined;
+  /** Where the system's files are looked for. */
+  root?: string | undefined;
+}
+
+/** The memory now. */
+export function readMemory({ limitBytes, root = "/" }: MemoryOptions = {}): Memory {
+  const limits = [machineMemory(root), ...cgroupMemory(root), ...(limitBytes ? [ownMemory(limitBytes)] : [])];
   return {
     availableBytes: Math.max(0, Math.min(...limits.map(({ availableBytes }) => availableBytes))),
     totalBytes: Math.min(...limits.map(({ totalBytes }) => totalBytes)),
   };
+}
+
+function ownMemory(limitBytes: number): Memory {
+  return { availableBytes: limitBytes - process.memoryUsage.rss(), totalBytes: limitBytes };
 }
 
 /** What the machine has, whatever this process is given of it. */

@@ -10,6 +10,7 @@ import { ConfigReader } from "../models/config-reader.ts";
 import { type FluxConfig, parseFluxConfig } from "../models/flux/config.ts";
 import type { DeviceChoice } from "../onnx/device-choice.ts";
 import type { DeviceName, ResolvedDevice } from "../onnx/devices.ts";
+import { readMemory } from "../onnx/memory.ts";
 import { FlowMatchEulerScheduler } from "../schedulers/flow-match-euler.ts";
 import { openLora } from "../weights/lora.ts";
 import { DrawingResizer } from "./drawn-size.ts";
@@ -38,6 +39,8 @@ export interface FluxPipelineOptions {
   threads?: number | undefined;
   /** Default "auto": by the device, the model's size and the memory, see `RunPlan`. */
   precision?: Precision | "auto" | undefined;
+  /** What the process may take in all; default: what the system lets it. Bytes. */
+  memoryLimitBytes?: number | undefined;
   /** Where converted weights are kept; needed for int8, and for weights that are not plain floats. */
   cacheDir?: string | undefined;
 }
@@ -131,11 +134,12 @@ export class FluxPipeline {
     const { modelDir, cacheDir } = options;
     checkModelIndex(modelDir);
     const plan = await RunPlan.of(modelDir, options);
-    if (plan.device === "cpu") requireMemory(modelDir, plan.precision);
+    const memory = () => readMemory({ limitBytes: options.memoryLimitBytes });
+    if (plan.device === "cpu") requireMemory(modelDir, plan.precision, memory());
     const model = { modelDir, precision: plan.precision, cacheDir };
     await convertModel(model, watch);
     const loader = new NetworkLoader({ ...model, ...plan.sessionOptions, threads: options.threads ?? 0 });
-    const networks = new ResidentNetworks(loader);
+    const networks = new ResidentNetworks(loader, () => memory().availableBytes);
 
     const transformerDir = join(modelDir, "transformer");
     const fluxConfig = parseFluxConfig(ConfigReader.read(transformerDir));

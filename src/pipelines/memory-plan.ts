@@ -3,7 +3,7 @@
  * largest of them decides whether it fits.
  */
 import { EaselError } from "../errors.ts";
-import { type Memory, readMemory } from "../onnx/memory.ts";
+import type { Memory } from "../onnx/memory.ts";
 import { formatBytes } from "../weights/hub/byte-size.ts";
 import { openNetwork } from "../weights/model-files.ts";
 import { type Component, components } from "../weights/single-file.ts";
@@ -61,7 +61,7 @@ export function largestNetworkBytes(counts: WeightCounts, precision: Precision):
  *
  * @throws EaselError `insufficient_memory`, with what is needed, what is available, and which precision would fit.
  */
-export function requireMemory(modelDir: string, precision: Precision, memory: Memory = readMemory()): void {
+export function requireMemory(modelDir: string, precision: Precision, memory: Memory): void {
   const counts = countWeights(modelDir);
   const { neededBytes } = planMemory(counts, precision);
   if (neededBytes <= memory.availableBytes) return;
@@ -99,7 +99,7 @@ const largeModelPrecisions = ["int8", "int4"] as const;
  */
 export function choosePrecision(
   counts: WeightCounts,
-  memory: Memory = readMemory(),
+  memory: Memory,
   isConverted: (precision: AvailablePrecision) => boolean = () => false,
 ): AvailablePrecision {
   const fits = (precision: Precision) => planMemory(counts, precision).neededBytes <= memory.availableBytes;

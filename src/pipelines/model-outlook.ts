@@ -1,6 +1,6 @@
 /** What would run well: where a model would run here, in which precision, and which precisions have the memory that they need. */
 import type { ResolvedDevice } from "../onnx/devices.ts";
-import { type Memory, readMemory } from "../onnx/memory.ts";
+import type { Memory } from "../onnx/memory.ts";
 import { planMemory, type WeightCounts } from "./memory-plan.ts";
 import { type AvailablePrecision, availablePrecisions } from "./precision.ts";
 import { RunPlan, type RunWish, type Surroundings } from "./run-plan.ts";
@@ -24,12 +24,8 @@ export interface PrecisionOutlook {
 }
 
 /** @throws EaselError `device_unavailable` when the device that is wished for cannot be used, or not in the precision. */
-export async function foresee(
-  counts: WeightCounts,
-  wish: RunWish,
-  surroundings: Surroundings = {},
-): Promise<ModelOutlook> {
-  const { memory = readMemory() } = surroundings;
+export async function foresee(counts: WeightCounts, wish: RunWish, surroundings: Surroundings): Promise<ModelOutlook> {
+  const { memory } = surroundings;
   const plan = await RunPlan.forWeights(counts, wish, surroundings);
   const precisions = availablePrecisions.map((precision) => {
     const { neededBytes } = planMemory(counts, precision);

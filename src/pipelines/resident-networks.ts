@@ -3,7 +3,6 @@
  * transformer and the text encoder that feeds it need not both be there for a picture to be drawn.
  */
 import type { OnnxGraph } from "../onnx/graph-builder.ts";
-import { readMemory } from "../onnx/memory.ts";
 import type { Session } from "../onnx/session.ts";
 import type { ScaledLora } from "../weights/lora.ts";
 import type { Component } from "../weights/single-file.ts";
@@ -34,7 +33,7 @@ export class ResidentNetworks {
   readonly #residents = new Map<string, Resident>();
 
   /** @param availableBytes memory that could be had now, without what is loaded already */
-  constructor(loader: NetworkLoader, availableBytes: () => number = () => readMemory().availableBytes) {
+  constructor(loader: NetworkLoader, availableBytes: () => number) {
     this.#loader = loader;
     this.#availableBytes = availableBytes;
   }

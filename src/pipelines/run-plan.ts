@@ -14,11 +14,19 @@ export interface RunWish {
   precision?: Precision | "auto" | undefined;
 }
 
+/** A wish for a model that is here. */
+export interface ModelRunWish extends RunWish {
+  /** What the process may take in all; default: what the system lets it. Bytes. */
+  memoryLimitBytes?: number | undefined;
+  /** Where converted weights are kept. */
+  cacheDir?: string | undefined;
+}
+
 /** What a plan goes by besides the wish. */
 export interface Surroundings {
+  memory: Memory;
   /** Default: this machine. */
   machine?: Machine | undefined;
-  memory?: Memory | undefined;
   /** Whether the model was converted to a precision. Default: to none. */
   isConverted?: ((precision: AvailablePrecision) => boolean) | undefined;
 }
@@ -48,17 +56,18 @@ export class RunPlan {
    * cannot be used, or not with this precision.
    * @throws ModelInvalidError, WeightsInvalidError when the model's files cannot be used.
    */
-  static async of(modelDir: string, wish: RunWish & { cacheDir?: string | undefined }): Promise<RunPlan> {
-    const { cacheDir } = wish;
-    const converted = (precision: AvailablePrecision) => isConverted({ modelDir, precision, cacheDir });
-    return await RunPlan.forWeights(countWeights(modelDir), wish, { isConverted: converted });
+  static async of(modelDir: string, { memoryLimitBytes, cacheDir, ...wish }: ModelRunWish): Promise<RunPlan> {
+    return await RunPlan.forWeights(countWeights(modelDir), wish, {
+      memory: readMemory({ limitBytes: memoryLimitBytes }),
+      isConverted: (precision) => isConverted({ modelDir, precision, cacheDir }),
+    });
   }
 
   /** The plan for a model with so many weights. Throws as `of`, but for files. */
   static async forWeights(
     counts: WeightCounts,
     { device = "auto", precision = "auto" }: RunWish,
-    { machine = thisMachine, memory = readMemory(), isConverted: converted }: Surroundings = {},
+    { memory, machine = thisMachine, isConverted: converted }: Surroundings,
   ): Promise<RunPlan> {
     const asked = precision === "auto" ? undefined : availablePrecision(precision);
     const onGpu = asked ?? (device === "cpu" ? "fp32" : await gpuPrecision(counts, machine));

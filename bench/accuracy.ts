@@ -1,0 +1,72 @@
+/** What small numbers and spared steps cost in accuracy, on a model with real weights: the pictures beside those in fp32. */
+import { FluxPipeline } from "../src/pipelines/flux-pipeline.ts";
+import type { Precision } from "../src/pipelines/precision.ts";
+import { psnr } from "../tests/oracle-fixtures.ts";
+import { layerErrors } from "./layer-error.ts";
+import { type Figure, figure } from "./measure.ts";
+
+export interface AccuracyOptions {
+  modelDir: string;
+  cacheDir: string;
+  prompts: readonly string[];
+}
+
+/** Distances of whole pictures, and what each linear layer alone contributes to a step's error. */
+export async function benchPrecision(options: AccuracyOptions): Promise<Figure[]> {
+  const exact = await drawAll(options, { precision: "fp32" });
+  const figures: Figure[] = [];
+  for (const precision of ["int8", "int4"] as const) {
+    const pictures = await drawAll(options, { precision });
+    figures.push(figure(`${precision}: pictures beside fp32's`, "dB", distances(pictures, exact)));
+    const errors = await layerErrors({ ...options, precision });
+    figures.push(figure(`${precision}: a step's error by one layer`, "%", [...errors.values()]));
+    for (const [name, error] of [...errors].sort(([, a], [, b]) => b - a).slice(0, 3))
+      figures.push(figure(`${precision}:   ${name}`, "%", [error]));
+  }
+  return figures;
+}
+
+/** Distances and times at several thresholds. Thresholds take turns, so that the machine's moods hit them alike. */
+export async function benchStepCache(options: AccuracyOptions, thresholds: readonly number[]): Promise<Figure[]> {
+  const exact = await drawAll(options, {});
+  const figures: Figure[] = [];
+  for (const stepCache of thresholds) {
+    const pictures = await drawAll(options, { stepCache });
+    figures.push(
+      figure(`threshold ${stepCache}: pictures beside those without`, "dB", distances(pictures, exact)),
+      figure(
+        `threshold ${stepCache}: time without over time with`,
+        "x",
+        pictures.map(({ seconds }, i) => exact[i]!.seconds / seconds),
+      ),
+    );
+  }
+  return figures;
+}
+
+interface Drawing {
+  pixels: Uint8Array;
+  seconds: number;
+}
+
+/** One picture for each prompt, seed 0. */
+async function drawAll(
+  { modelDir, cacheDir, prompts }: AccuracyOptions,
+  { precision = "fp32", stepCache = 0 }: { precision?: Precision; stepCache?: number },
+): Promise<Drawing[]> {
+  const pipeline = await FluxPipeline.load({ modelDir, cacheDir, precision, device: "cpu" });
+  const drawings: Drawing[] = [];
+  const draw = async (prompt: string) => {
+    const start = performance.now();
+    const { images } = await pipeline.generate({ prompt, seed: 0, numImages: 1, width: 256, height: 256, stepCache });
+    return { pixels: images[0]!.pixels, seconds: (performance.now() - start) / 1000 };
+  };
+  await draw(prompts[0]!); // loads the networks
+  for (const prompt of prompts) drawings.push(await draw(prompt));
+  await pipeline.dispose();
+  return drawings;
+}
+
+function distances(pictures: readonly Drawing[], exact: readonly Drawing[]): number[] {
+  return pictures.map(({ pixels }, i) => psnr(pixels, exact[i]!.pixels));
+}
