@@ -263,7 +263,7 @@ describe("a pull that is stopped", () => {
 
   test("of two at once, the second waits, and no file is fetched twice", async () => {
     failTransformer({ stallAfter: 300_000 });
-    const first = start(["pull", "FLUX.1-dev"], { HF_HUB_DOWNLOAD_TIMEOUT: "3" });
+    const first = start(["pull", "FLUX.1-dev"], { HF_HUB_DOWNLOAD_TIMEOUT: "8" });
     await arrived(300_000);
     const second = start(["pull", "FLUX.1-dev"]);
     await until(() => second.output.stderr.includes("Another easel is pulling FLUX.1-dev; waiting for it."));
