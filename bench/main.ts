@@ -59,7 +59,7 @@ switch (name) {
     show(await benchSketch({ rounds: rounds(7), python: values.python }));
     break;
   case "upscale":
-    requireAll(await benchUpscale({ rounds: rounds(7), model: values.model, threads: threads() }));
+    requireAll(await benchUpscale({ rounds: rounds(7), model: values.model, threads: threadCount() }));
     break;
   case "api-load":
     requireAll(await benchApiLoad({ seconds: Number(values.seconds) }));
@@ -130,10 +130,10 @@ function stepOptions() {
   const [width, height] = values.size.split("x").map(Number);
   if (!width || !height || width % 16 !== 0 || height % 16 !== 0)
     throw new Error("--size must be multiples of 16, as 512x512");
-  return { width, height, textTokens: Number(values["text-tokens"]), threads: threads() };
+  return { width, height, textTokens: Number(values["text-tokens"]), threads: threadCount() };
 }
 
-function threads(): number | undefined {
+function threadCount(): number | undefined {
   return values.threads === undefined ? undefined : Number(values.threads);
 }
 
