@@ -1,11 +1,11 @@
 /** The upscaler: warm in the engine process, cold from the command line, and the memory of a large result. */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { basename, extname, join } from "node:path";
+import { join } from "node:path";
 import sharp from "sharp";
 import { Engine } from "../src/engine/engine.ts";
 import { ModelCatalog } from "../src/engine/model-catalog.ts";
-import { interpolation, UpscalerCatalog } from "../src/engine/upscaler-catalog.ts";
+import { interpolation, UpscalerCatalog, upscalerName } from "../src/engine/upscaler-catalog.ts";
 import type { UpscaleFactor } from "../src/images/upscale.ts";
 import { builtInUpscaler } from "../src/pipelines/built-in-upscaler.ts";
 import { type Figure, figure, runCommand, seconds } from "./measure.ts";
@@ -29,22 +29,21 @@ export async function benchUpscale(options: UpscaleOptions): Promise<Figure[]> {
   }
 }
 
-/** From pixels to the bytes of a PNG. The first run of each, which loads the network, does not count. */
+/** From pixels to the bytes of a PNG. A small picture first loads the network. */
 async function warmEngine(scratch: string, { rounds, model, threads }: UpscaleOptions): Promise<Figure[]> {
   const own = model === "random-rrdb" ? join(scratch, "random-rrdb.safetensors") : model;
   if (own !== undefined && own !== model) writeRandomRrdb(own);
   const upscalers = new UpscalerCatalog({ files: own === undefined ? [] : [own] });
   const catalog = new ModelCatalog({ home: scratch });
   await using engine = Engine.start({ catalog, upscalers, device: "cpu", threads });
+  const enlarge = async (upscaler: string, side: number, scale: UpscaleFactor) => {
+    const plan = await engine.planEnlargement({ image: photograph(side), alpha: undefined, scale, upscaler });
+    await engine.enqueueEnlargement(plan).result;
+  };
   const measure = async (upscaler: string, side: number, scale: UpscaleFactor, times: number, limit?: number) => {
-    const image = photograph(side);
-    const once = async () => {
-      const plan = await engine.planEnlargement({ image, alpha: undefined, scale, upscaler });
-      await engine.enqueueEnlargement(plan).result;
-    };
-    await once();
+    await enlarge(upscaler, 64, scale);
     const runs = [];
-    for (let i = 0; i < times; i++) runs.push(await seconds(once));
+    for (let i = 0; i < times; i++) runs.push(await seconds(() => enlarge(upscaler, side, scale)));
     return figure(`${upscaler}, ${side}x${side} to ${side * scale}x${side * scale}, warm`, "s", runs, limit);
   };
   return [
@@ -52,7 +51,7 @@ async function warmEngine(scratch: string, { rounds, model, threads }: UpscaleOp
     await measure(builtInUpscaler, 256, 4, rounds, 1.5),
     await measure(interpolation, 256, 4, rounds),
     await measure(builtInUpscaler, 1024, 4, Math.min(rounds, 3)),
-    ...(own === undefined ? [] : [await measure(basename(own, extname(own)), 256, 4, 1)]),
+    ...(own === undefined ? [] : [await measure(upscalerName(own), 256, 4, 1)]),
   ];
 }
 
