@@ -13,10 +13,10 @@ export interface AccuracyOptions {
 
 /** Distances of whole pictures, and what each linear layer alone contributes to a step's error. */
 export async function benchPrecision(options: AccuracyOptions): Promise<Figure[]> {
-  const exact = await drawAll(options, { precision: "fp32" });
+  const exact = await drawAll(options, "fp32");
   const figures: Figure[] = [];
   for (const precision of ["int8", "int4"] as const) {
-    const pictures = await drawAll(options, { precision });
+    const pictures = await drawAll(options, precision);
     figures.push(figure(`${precision}: pictures beside fp32's`, "dB", distances(pictures, exact)));
     const errors = await layerErrors({ ...options, precision });
     figures.push(figure(`${precision}: a step's error by one layer`, "%", [...errors.values()]));
@@ -26,22 +26,26 @@ export async function benchPrecision(options: AccuracyOptions): Promise<Figure[]
   return figures;
 }
 
-/** Distances and times at several thresholds. Thresholds take turns, so that the machine's moods hit them alike. */
+/** Distances and times at several thresholds, which take turns at each prompt, so that the machine's moods hit them alike. */
 export async function benchStepCache(options: AccuracyOptions, thresholds: readonly number[]): Promise<Figure[]> {
-  const exact = await drawAll(options, {});
-  const figures: Figure[] = [];
-  for (const stepCache of thresholds) {
-    const pictures = await drawAll(options, { stepCache });
-    figures.push(
-      figure(`threshold ${stepCache}: pictures beside those without`, "dB", distances(pictures, exact)),
-      figure(
-        `threshold ${stepCache}: time without over time with`,
-        "x",
-        pictures.map(({ seconds }, i) => exact[i]!.seconds / seconds),
-      ),
-    );
+  const { modelDir, cacheDir, prompts } = options;
+  const pipeline = await FluxPipeline.load({ modelDir, cacheDir, precision: "fp32", device: "cpu" });
+  const exact: Drawing[] = [];
+  const cached = thresholds.map((): Drawing[] => []);
+  for (const stepCache of [0, ...thresholds]) await draw(pipeline, prompts[0]!, stepCache); // loads the networks
+  for (const prompt of prompts) {
+    exact.push(await draw(pipeline, prompt));
+    for (const [i, stepCache] of thresholds.entries()) cached[i]!.push(await draw(pipeline, prompt, stepCache));
   }
-  return figures;
+  await pipeline.dispose();
+  return thresholds.flatMap((threshold, i) => [
+    figure(`threshold ${threshold}: pictures beside those without`, "dB", distances(cached[i]!, exact)),
+    figure(
+      `threshold ${threshold}: time without over time with`,
+      "x",
+      cached[i]!.map(({ seconds }, j) => exact[j]!.seconds / seconds),
+    ),
+  ]);
 }
 
 interface Drawing {
@@ -49,22 +53,20 @@ interface Drawing {
   seconds: number;
 }
 
-/** One picture for each prompt, seed 0. */
-async function drawAll(
-  { modelDir, cacheDir, prompts }: AccuracyOptions,
-  { precision = "fp32", stepCache = 0 }: { precision?: Precision; stepCache?: number },
-): Promise<Drawing[]> {
+/** One picture for each prompt. */
+async function drawAll({ modelDir, cacheDir, prompts }: AccuracyOptions, precision: Precision): Promise<Drawing[]> {
   const pipeline = await FluxPipeline.load({ modelDir, cacheDir, precision, device: "cpu" });
   const drawings: Drawing[] = [];
-  const draw = async (prompt: string) => {
-    const start = performance.now();
-    const { images } = await pipeline.generate({ prompt, seed: 0, numImages: 1, width: 256, height: 256, stepCache });
-    return { pixels: images[0]!.pixels, seconds: (performance.now() - start) / 1000 };
-  };
-  await draw(prompts[0]!); // loads the networks
-  for (const prompt of prompts) drawings.push(await draw(prompt));
+  for (const prompt of prompts) drawings.push(await draw(pipeline, prompt));
   await pipeline.dispose();
   return drawings;
+}
+
+/** The picture of seed 0. */
+async function draw(pipeline: FluxPipeline, prompt: string, stepCache = 0): Promise<Drawing> {
+  const start = performance.now();
+  const { images } = await pipeline.generate({ prompt, seed: 0, numImages: 1, width: 256, height: 256, stepCache });
+  return { pixels: images[0]!.pixels, seconds: (performance.now() - start) / 1000 };
 }
 
 function distances(pictures: readonly Drawing[], exact: readonly Drawing[]): number[] {

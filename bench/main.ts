@@ -3,6 +3,7 @@
  *
  *     npm run bench                                the built-in model, as a user meets it
  *     npm run bench -- sketch --python PYTHON      … beside diffusers, drawing the same pictures in turn
+ *     npm run bench -- upscale [--model FILE|random-rrdb]   the upscaler, and another one beside it
  *     npm run bench -- api-load [--seconds 60]     200 clients at once; fails when the model list keeps them waiting
  *     npm run bench -- api-overhead                everything but inference
  *     npm run bench -- flux-step --size 512x512 --precision int8 [--double-blocks 19] [--single-blocks 38]
@@ -32,6 +33,7 @@ import { ggufTypes } from "./peers/random-gguf.ts";
 import { findSdCli } from "./peers/sd-cpp.ts";
 import { benchSketch } from "./sketch.ts";
 import { writeStandIn } from "./stand-in.ts";
+import { benchUpscale } from "./upscale.ts";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -61,6 +63,9 @@ switch (name) {
   case "sketch":
     show(await benchSketch({ rounds: rounds(7), python: values.python }));
     break;
+  case "upscale":
+    requireAll(await benchUpscale({ rounds: rounds(7), model: values.model, threads: threadCount() }));
+    break;
   case "api-load":
     requireAll(await benchApiLoad({ seconds: Number(values.seconds) }));
     break;
@@ -87,7 +92,7 @@ switch (name) {
     break;
   default:
     console.error(
-      `bench: there is no benchmark "${name}"; there are sketch, api-load, api-overhead, flux-step, flux-peers, flux, precision, step-cache and stand-in.`,
+      `bench: there is no benchmark "${name}"; there are sketch, upscale, api-load, api-overhead, flux-step, flux-peers, flux, precision, step-cache and stand-in.`,
     );
     process.exitCode = 2;
 }
@@ -160,8 +165,11 @@ function stepOptions() {
   const [width, height] = values.size.split("x").map(Number);
   if (!width || !height || width % 16 !== 0 || height % 16 !== 0)
     throw new Error("--size must be multiples of 16, as 512x512");
-  const threads = values.threads === undefined ? undefined : Number(values.threads);
-  return { width, height, textTokens: Number(values["text-tokens"]), threads };
+  return { width, height, textTokens: Number(values["text-tokens"]), threads: threadCount() };
+}
+
+function threadCount(): number | undefined {
+  return values.threads === undefined ? undefined : Number(values.threads);
 }
 
 function depth() {

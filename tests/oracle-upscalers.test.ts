@@ -29,6 +29,17 @@ describe("an enlarging network", () => {
     await session.dispose();
   });
 
+  it("under ESRGAN's older names is the same network", async () => {
+    const { image, "rrdb-x4": expected } = readFixtureTensors("upscalers/recorded.safetensors");
+    const { parameters } = readUpscalerNetwork(fixture("rrdb-x4"));
+    const network = readUpscalerNetwork(fixture("esrgan-x4"));
+    expect(network).toMatchObject({ architecture: "RRDBNet", factor: 4, parameters });
+    const session = await Session.create(network.graph(), { device: "cpu", threads: 1 });
+    const { enlarged } = await session.run({ image: image! });
+    expect(relativeError(enlarged!.data, expected!.data)).toBeLessThan(tolerance);
+    await session.dispose();
+  });
+
   it("is refused as a pickle, with the way to convert it", () => {
     const file = join(mkdtempSync(join(tmpdir(), "easel-")), "RealESRGAN_x4plus.pth");
     writeFileSync(file, "PK");
@@ -46,6 +57,11 @@ describe("an enlarging network", () => {
   it("is refused when the file holds another kind of network", () => {
     const file = join(mkdtempSync(join(tmpdir(), "easel-")), "other.safetensors");
     writeSafetensors(file, { "body.0.weight": float32([1], [0]) });
-    expect(() => readUpscalerNetwork(file)).toThrow(/other\.safetensors holds no network that Easel can enlarge with/);
+    const refusal = /other\.safetensors holds no network that Easel can enlarge with/;
+    expect(() => readUpscalerNetwork(file)).toThrow(refusal);
+    // One that doubles once: its layers after the blocks are others.
+    const names = ["model.0", "model.1.sub.0.RDB1.conv1.0", "model.1.sub.1", "model.3", "model.5", "model.7"];
+    writeSafetensors(file, Object.fromEntries(names.map((name) => [`${name}.weight`, float32([1], [0])])));
+    expect(() => readUpscalerNetwork(file)).toThrow(refusal);
   });
 });

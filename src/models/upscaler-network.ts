@@ -2,6 +2,7 @@
 import { basename, extname } from "node:path";
 import { ModelInvalidError } from "../errors.ts";
 import type { OnnxGraph } from "../onnx/graph-builder.ts";
+import { withoutEsrganNames } from "../weights/esrgan-names.ts";
 import { readSafetensorsHeader } from "../weights/safetensors.ts";
 import { asMappable } from "../weights/tensor-location.ts";
 import { WeightSource } from "../weights/weight-source.ts";
@@ -35,7 +36,7 @@ const prefixes = ["params_ema.", "params.", ""];
  */
 export function readUpscalerNetwork(file: string): UpscalerNetwork {
   refusePickle(file);
-  const weights = new WeightSource(readSafetensorsHeader(file), basename(file));
+  const weights = new WeightSource(withoutEsrganNames(readSafetensorsHeader(file)), basename(file));
   const refuse = (problem: string): never => {
     throw new ModelInvalidError(`${basename(file)} ${problem}.`);
   };

@@ -50,9 +50,14 @@ export class Session {
       intraOpNumThreads: options.threads,
       interOpNumThreads: 1,
       logSeverityLevel: 3,
-      ...(graph.externalDataDir === undefined
-        ? {}
-        : { extra: { session: { model_external_initializers_file_folder_path: graph.externalDataDir } } }),
+      extra: {
+        session: {
+          force_spinning_stop: "1", // threads that wait for more work would take the cores from the next network
+          ...(graph.externalDataDir === undefined
+            ? {}
+            : { model_external_initializers_file_folder_path: graph.externalDataDir }),
+        },
+      },
       ...(placement === undefined ? {} : { enableProfiling: true, profileFilePrefix: placement.prefix }),
     };
     try {

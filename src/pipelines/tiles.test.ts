@@ -36,3 +36,11 @@ test("a picture that fits is one tile", () => {
   const whole = { left: 0, top: 0, width: 256, height: 200 };
   expect(tilesOf(256, 200, { maxSide: 256, context: 18 })).toEqual([{ core: whole, seen: whole }]);
 });
+
+test("tiles are no more than needed: those at the edge have surroundings on one side only", () => {
+  const tiles = tilesOf(256, 160, { maxSide: 160, context: 32 });
+  expect(tiles.map(({ core, seen }) => [core.left, core.width, seen.left, seen.width])).toEqual([
+    [0, 128, 0, 160],
+    [128, 128, 96, 160],
+  ]);
+});

@@ -43,10 +43,13 @@ interface Span {
 }
 
 function cut(size: number, { maxSide, context, multiple = 1 }: Cutting): { core: Span; seen: Span }[] {
-  const count = size <= maxSide ? 1 : Math.ceil(size / (maxSide - 2 * context));
-  const border = (i: number) => (i === count ? size : Math.floor((i * size) / count / multiple) * multiple);
-  return Array.from({ length: count }, (_, i) => {
-    const core = { start: border(i), end: border(i + 1) };
+  // The first and the last have surroundings on one side only, and as much more of the picture instead.
+  const inner = size - 2 * context;
+  const count = Math.max(1, Math.ceil(inner / (maxSide - 2 * context)));
+  const inside = Array.from({ length: count - 1 }, (_, i) => context + ((i + 1) * inner) / count);
+  const borders = [0, ...inside.map((at) => Math.floor(at / multiple) * multiple), size];
+  return borders.slice(1).map((end, i) => {
+    const core = { start: borders[i]!, end };
     return { core, seen: { start: Math.max(0, core.start - context), end: Math.min(size, core.end + context) } };
   });
 }

@@ -93,6 +93,10 @@ def main() -> None:
         stored = {k: v.to(dtype).contiguous() for k, v in weights.items()}
         save_file({prefix + k: v for k, v in stored.items()}, FIXTURES / f"{name}.safetensors")
         recorded[name] = run({k: v.float() for k, v in stored.items()}, image)
+        if name == "rrdb-x4":
+            # spandrel keeps these networks under ESRGAN's own names.
+            old = ModelLoader().load_from_state_dict(dict(weights)).model.state_dict()
+            save_file({k: v.contiguous() for k, v in old.items()}, FIXTURES / "esrgan-x4.safetensors")
         print(name, tuple(recorded[name].shape), float(recorded[name].std()))
     save_file(recorded, FIXTURES / "recorded.safetensors")
     record_lanczos()

@@ -4,7 +4,7 @@ Compares ways to enlarge pictures that no training has seen.
     python -m easel_upscale.evaluate --work WORK --models ../models/easel-upscale [--peers FOLDER/node_modules] [--scale 4]
 
 The pictures are made smaller, enlarged, and compared with what they were: PSNR and SSIM (more is better) and GMSD, how
-unequally well the edges are kept (Xue et al. 2014; less is better). Prints Markdown tables.
+unequally well the edges are kept (Xue et al. 2014; less is better). Prints Markdown tables: PSNR in dB · SSIM · GMSD.
 """
 
 import argparse
@@ -132,14 +132,16 @@ def main() -> None:
     torch.set_num_threads(1)
 
     sets = held_out(pictures.Bank(args.work / "bank", held_out=True))
+    columns = [f"{kind}, {condition}" for kind in sets for condition in CONDITIONS]
     for scale in args.scale:
-        methods = methods_for(scale, args)
-        print(f"\n×{scale}\n\n| pictures | made small by | method | PSNR, dB | SSIM | GMSD |\n|---|---|---|---|---|---|")
-        for kind, truths in sets.items():
-            for condition, shrink in CONDITIONS.items():
-                for name, method in methods.items():
-                    psnr, ssim, edges = score(method, truths, shrink, scale)
-                    print(f"| {kind} | {condition} | {name} | {psnr:.2f} | {ssim:.4f} | {edges:.4f} |", flush=True)
+        print(f"\n| ×{scale} | {' | '.join(columns)} |\n|---{'|---' * len(columns)}|")
+        for name, method in methods_for(scale, args).items():
+            cells = [cell(*score(method, truths, shrink, scale)) for truths in sets.values() for shrink in CONDITIONS.values()]
+            print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+def cell(psnr: float, ssim: float, edges: float) -> str:
+    return f"{psnr:.2f} · {ssim:.3f} · {edges:.3f}"
 
 
 if __name__ == "__main__":
