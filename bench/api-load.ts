@@ -1,7 +1,6 @@
 /**
  * Many clients at once: whether each gets its picture, whether each picture is charged once, and how long the model list
- * takes meanwhile. The clients are in this process, the server and its engine in two others; because clients are elsewhere
- * in life, these have a lower priority. The lists are asked for by a thread with the usual one.
+ * takes meanwhile. The clients are in this process, the server and its engine in two others; the lists are asked for by a thread.
  */
 import { execFileSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
@@ -23,6 +22,8 @@ export interface LoadOptions {
   leavers: NamedKey;
   seconds: number;
   clients: number;
+  /** Of this thread, where the clients are: elsewhere in life, they take no time from the server. Default: as it is. */
+  clientNiceness?: number;
 }
 
 export interface NamedKey {
@@ -50,7 +51,6 @@ const impatienceMs = 50;
 const probeIntervalMs = 20;
 /** Beyond it, a request counts as lost. */
 const patienceMs = 60_000;
-const clientNiceness = 10;
 
 /**
  * Puts the server under load. Throws when an answer is anything but a picture or a full queue's, and when the usage afterwards
@@ -92,7 +92,7 @@ export async function loadApi({ clients, ...options }: LoadOptions): Promise<Loa
   }
 
   const probe = await startProbe(url, adminKey);
-  setPriority(clientNiceness);
+  if (options.clientNiceness !== undefined) setPriority(options.clientNiceness);
   const client = async (index: number) => {
     const { key } = stayers[index % stayers.length]!;
     while (performance.now() < deadline) {
@@ -226,7 +226,7 @@ export async function benchApiLoad({ seconds }: { seconds: number }): Promise<Fi
     const stayers = ["a", "b", "c", "d"].map((name) => createKey(home, name));
     const leavers = createKey(home, "leavers");
     const clients = 200;
-    const options = { url: server.url, adminKey: server.key, stayers, leavers, seconds, clients };
+    const options = { url: server.url, adminKey: server.key, stayers, leavers, seconds, clients, clientNiceness: 10 };
     const { drawn, refused, resent, left, modelListMs } = await loadApi(options);
     return [
       figure(`${clients} clients for ${seconds} s: pictures, each charged once`, "", [drawn]),

@@ -1,14 +1,16 @@
 /** Clients that send, or read, as slowly as they can: they lose their connection, and nobody else loses anything. */
 import { type Socket, connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { type EaselServer, startServer, until } from "./support/easel-server.ts";
 
-const patience = { receiveMs: 500, readMs: 500 };
+vi.setConfig({ testTimeout: 120_000 });
+
+const patience = { receiveMs: 2000, readMs: 2000 };
 const route = "/v1/images/generations";
 const small = { prompt: "a white cat", size: "32x32", steps: 2 };
-/** Its answer is more than the system's buffers hold: ten noisy pictures. */
-const bulky = { prompt: "a white cat", size: "1024x1024", steps: 1, n: 10 };
+/** Its answer is more than the system's buffers hold: noisy pictures. */
+const bulky = { prompt: "a white cat", size: "512x512", steps: 1, n: 8 };
 
 let server: EaselServer;
 beforeAll(async () => {
@@ -50,7 +52,7 @@ async function connections(): Promise<number> {
 async function untilNoConnections(): Promise<void> {
   // Fetch keeps some of its own open.
   server.app.server.closeIdleConnections();
-  for (const deadline = performance.now() + 10_000; (await connections()) > 0;) {
+  for (const deadline = performance.now() + 30_000; (await connections()) > 0;) {
     expect(performance.now()).toBeLessThan(deadline);
     await sleep(50);
   }
@@ -75,8 +77,7 @@ describe("a request that never ends", () => {
 
   test("keeps nobody else from drawing, even in hundreds", async () => {
     const slow = Array.from({ length: 300 }, () => trickle(head(["X-Slow: "])));
-    await sleep(100);
-    expect(await connections()).toBeGreaterThanOrEqual(300);
+    while ((await connections()) < 300) await sleep(10);
     expect((await server.fetch(route, small)).status).toBe(200);
     await Promise.all(slow);
     await untilNoConnections();
@@ -108,16 +109,16 @@ describe("an answer", () => {
     const decoder = new TextDecoder();
     for await (const chunk of response.body!) {
       text += decoder.decode(chunk, { stream: true });
-      await sleep(10);
+      await sleep(50);
     }
-    expect(performance.now() - startedMs).toBeGreaterThan(2 * patience.readMs);
+    expect(performance.now() - startedMs).toBeGreaterThan(patience.readMs);
     expect((JSON.parse(text) as { data: unknown[] }).data).toHaveLength(bulky.n);
   });
 
   test("that takes longer to draw than anybody may idle is waited for", async () => {
     const startedMs = performance.now();
-    const response = await server.fetch(route, { ...small, size: "256x256", steps: 60 });
+    const response = await server.fetch(route, { ...small, size: "256x256", steps: 150 });
     expect(response.status).toBe(200);
-    expect(performance.now() - startedMs).toBeGreaterThan(2 * patience.readMs);
+    expect(performance.now() - startedMs).toBeGreaterThan(patience.readMs);
   });
 });
