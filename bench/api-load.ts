@@ -22,7 +22,7 @@ export interface LoadOptions {
   leavers: NamedKey;
   seconds: number;
   clients: number;
-  /** Of this thread, where the clients are: elsewhere in life, they take no time from the server. Default: as it is. */
+  /** Of this thread: in life the clients are elsewhere and take no time from the server. Default: as it is. */
   clientNiceness?: number;
 }
 

@@ -158,6 +158,14 @@ test.each([
   expect(await response.json()).toMatchObject({ error: { code: "method_not_allowed" } });
 });
 
+test("headers beyond all measure get a 400 that says so", async () => {
+  const response = await fetch(`${server.url}/v1/models`, { headers: { "x-long": "a".repeat(20_000) } });
+  expect(response.status).toBe(400);
+  expect(await response.json()).toMatchObject({
+    error: { code: "invalid_request", message: "The request's headers are too large." },
+  });
+});
+
 test("bytes that are no HTTP get a 400 in OpenAI's shape", async () => {
   const socket = connect(Number(new URL(server.url).port), "127.0.0.1");
   socket.end("HELO easel\r\n\r\n");
