@@ -1,11 +1,12 @@
 /**
  * Many clients at once: whether each gets its picture, whether each picture is charged once, and how long the model list
- * takes meanwhile. The clients are in this process, the server and its engine in two others.
+ * takes meanwhile. The clients are in this process, the server and its engine in two others; the lists are asked for by a thread.
  */
 import { execFileSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
+import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { setPriority, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
@@ -16,11 +17,13 @@ export interface LoadOptions {
   url: string;
   /** With the scope "admin", to read everybody's usage and to list models. */
   adminKey: string;
-  /** Unused so far: of those who stay for their pictures, and of those who leave for good. */
+  /** With nothing drawn so far: of those who stay for their pictures, and of those who leave for good. */
   stayers: readonly NamedKey[];
   leavers: NamedKey;
   seconds: number;
   clients: number;
+  /** Of this thread: in life the clients are elsewhere and take no time from the server. Default: as it is. */
+  clientNiceness?: number;
 }
 
 export interface NamedKey {
@@ -46,6 +49,8 @@ const picture = { prompt: "a white cat", size: "16x16", steps: 1 };
 const megapixelSteps = (16 * 16) / 1e6;
 const impatienceMs = 50;
 const probeIntervalMs = 20;
+/** Beyond it, a request counts as lost. */
+const patienceMs = 60_000;
 
 /**
  * Puts the server under load. Throws when an answer is anything but a picture or a full queue's, and when the usage afterwards
@@ -57,7 +62,7 @@ export async function loadApi({ clients, ...options }: LoadOptions): Promise<Loa
   const report = { drawn: 0, refused: 0, resent: 0, left: 0 };
   const leavers = { ...options.leavers, drawn: 0, left: 0 };
 
-  /** One picture, however often that takes; false when the time is over before it was begun. */
+  /** One picture, however often that takes, unless the time is over before it was accepted. */
   async function draw(key: string, { impatient = false, stream = false } = {}): Promise<void> {
     const idempotencyKey = randomUUID();
     for (let first = true; ; first = false) {
@@ -86,7 +91,8 @@ export async function loadApi({ clients, ...options }: LoadOptions): Promise<Loa
     else leavers.drawn++;
   }
 
-  const probe = startProbe(url, adminKey);
+  const probe = await startProbe(url, adminKey);
+  if (options.clientNiceness !== undefined) setPriority(options.clientNiceness);
   const client = async (index: number) => {
     const { key } = stayers[index % stayers.length]!;
     while (performance.now() < deadline) {
@@ -98,18 +104,6 @@ export async function loadApi({ clients, ...options }: LoadOptions): Promise<Loa
   const modelListMs = await probe.stop();
   await untilNothingInHand(url, adminKey);
   checkUsage(JSON.parse(await get(url, adminKey, "/v1/usage?key=all")).data, stayers, report.drawn, leavers);
-  if (process.env["BENCH_TRACE"]) {
-    let t = 0;
-    console.log(
-      modelListMs
-        .map((ms) => {
-          t += ms + 20;
-          return `${(t / 1000).toFixed(2)}s:${ms.toFixed(0)}`;
-        })
-        .filter((x) => Number(x.split(":")[1]) > 30)
-        .join(" "),
-    );
-  }
   return { ...report, left: leavers.left, drawn: report.drawn + leavers.drawn, modelListMs };
 }
 
@@ -122,7 +116,7 @@ interface Answer {
 interface PostOptions {
   idempotencyKey?: string;
   /** Leaves when it aborts. */
-  signal: AbortSignal | undefined;
+  signal?: AbortSignal | undefined;
 }
 
 /** The answer; undefined when the client left. */
@@ -136,7 +130,7 @@ async function post(url: string, key: string, body: object, options: PostOptions
 }
 
 async function answerTo(url: string, key: string, body: object, options: PostOptions): Promise<Answer> {
-  const { idempotencyKey, signal } = options;
+  const { idempotencyKey, signal = AbortSignal.timeout(patienceMs) } = options;
   const response = await fetch(`${url}/v1/images/generations`, {
     method: "POST",
     headers: {
@@ -145,7 +139,7 @@ async function answerTo(url: string, key: string, body: object, options: PostOpt
       ...(idempotencyKey === undefined ? {} : { "idempotency-key": idempotencyKey }),
     },
     body: JSON.stringify(body),
-    signal: signal ?? null,
+    signal,
   });
   const retryAfterSeconds = Number(response.headers.get("retry-after"));
   const text = await response.text();
@@ -159,7 +153,8 @@ function hasPicture(text: string): boolean {
   return /"b64_json":"iVBORw0KGgo/.test(text);
 }
 
-function startProbe(url: string, key: string): { stop(): Promise<number[]> } {
+/** A thread has the priority that its maker had when it began. */
+async function startProbe(url: string, key: string): Promise<{ stop(): Promise<number[]> }> {
   const worker = new Worker(new URL("model-list-probe.ts", import.meta.url), {
     workerData: { url, key, intervalMs: probeIntervalMs },
   });
@@ -167,6 +162,7 @@ function startProbe(url: string, key: string): { stop(): Promise<number[]> } {
   worker.once("message", resolve).once("error", reject);
   // Whoever stops it learns of a failure before.
   promise.catch(() => {});
+  await once(worker, "online");
   return {
     stop() {
       // oxlint-disable-next-line unicorn/require-post-message-target-origin -- to a thread, not to a window
@@ -230,7 +226,7 @@ export async function benchApiLoad({ seconds }: { seconds: number }): Promise<Fi
     const stayers = ["a", "b", "c", "d"].map((name) => createKey(home, name));
     const leavers = createKey(home, "leavers");
     const clients = 200;
-    const options = { url: server.url, adminKey: server.key, stayers, leavers, seconds, clients };
+    const options = { url: server.url, adminKey: server.key, stayers, leavers, seconds, clients, clientNiceness: 10 };
     const { drawn, refused, resent, left, modelListMs } = await loadApi(options);
     return [
       figure(`${clients} clients for ${seconds} s: pictures, each charged once`, "", [drawn]),

@@ -19,20 +19,10 @@ export interface ServerProcess {
 /** Starts it in `home`, with environment variables beyond the key. */
 export async function startServer(home: string, env: Record<string, string> = {}): Promise<ServerProcess> {
   const key = "bench-key";
-  const child = spawn(
-    process.execPath,
-    [
-      ...(process.env["BENCH_EXEC"]?.split(" ") ?? []),
-      join(import.meta.dirname, "../src/cli/main.ts"),
-      "serve",
-      "--port",
-      "0",
-    ],
-    {
-      env: { ...process.env, EASEL_HOME: home, EASEL_API_KEY: key, EASEL_LOG_LEVEL: "error", ...env },
-      stdio: ["ignore", "pipe", "inherit"],
-    },
-  );
+  const child = spawn(process.execPath, [join(import.meta.dirname, "../src/cli/main.ts"), "serve", "--port", "0"], {
+    env: { ...process.env, EASEL_HOME: home, EASEL_API_KEY: key, EASEL_LOG_LEVEL: "error", ...env },
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   const memory = new PeakMemory(child);
   const url = await listeningAddress(child);
   const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };

@@ -6,6 +6,7 @@
  *     npm run bench -- upscale [--model FILE|random-rrdb]   the upscaler, and another one beside it
  *     npm run bench -- api-load [--seconds 60]     200 clients at once; fails when the model list keeps them waiting
  *     npm run bench -- api-overhead                everything but inference
+ *     npm run bench -- batching [--size 256x256]   pictures one at a time and several at once
  *     npm run bench -- flux-step --size 512x512 --precision int8 [--double-blocks 19] [--single-blocks 38]
  *     npm run bench -- flux-peers --size 512x512 --double-blocks 2 --single-blocks 4 [--python PYTHON] [--sd-cli PROGRAM]
  *                                                  … beside diffusers and stable-diffusion.cpp, in turn
@@ -23,6 +24,7 @@ import { join } from "node:path";
 import { precisions } from "../src/pipelines/precision.ts";
 import { benchPrecision, benchStepCache } from "./accuracy.ts";
 import { benchFlux } from "./flux.ts";
+import { benchBatching } from "./batching.ts";
 import { benchApiLoad } from "./api-load.ts";
 import { benchApiOverhead } from "./api-overhead.ts";
 import { benchFluxPeers } from "./flux-peers.ts";
@@ -72,6 +74,9 @@ switch (name) {
   case "api-overhead":
     show(await benchApiOverhead({ rounds: rounds(40) }));
     break;
+  case "batching":
+    show(await benchBatching({ ...stepOptions(), rounds: rounds(60) }));
+    break;
   case "flux-step":
     console.log(JSON.stringify(await fluxStep()));
     break;
@@ -92,7 +97,7 @@ switch (name) {
     break;
   default:
     console.error(
-      `bench: there is no benchmark "${name}"; there are sketch, upscale, api-load, api-overhead, flux-step, flux-peers, flux, precision, step-cache and stand-in.`,
+      `bench: there is no benchmark "${name}"; there are sketch, upscale, api-load, api-overhead, batching, flux-step, flux-peers, flux, precision, step-cache and stand-in.`,
     );
     process.exitCode = 2;
 }

@@ -88,6 +88,35 @@ describe("docs/clients.md", () => {
   });
 });
 
+/** As Open WebUI asks. */
+const askLikeOpenWebUi = (body: object) =>
+  server.fetch("/v1/images/generations?api-version=2025-04-01-preview", {
+    model: "easel-sketch",
+    prompt: "a red boat on the sea",
+    n: 1,
+    response_format: "b64_json",
+    ...body,
+  });
+
+describe("Open WebUI", () => {
+  test.each(["512x512", "auto", undefined])(
+    "gets a PNG for its request, with an operator's own fields (%s)",
+    async (size) => {
+      const response = await askLikeOpenWebUi({ ...(size === undefined ? {} : { size }), steps: 4, seed: 7 });
+      expect(response.status).toBe(200);
+      const { data } = (await response.json()) as { data: { b64_json: string; url?: string }[] };
+      expect(data[0]).not.toHaveProperty("url"); // it would be preferred, and a private host be refused
+      const side = size === "512x512" ? 512 : 256;
+      expect(pngHeader(Buffer.from(data[0]!.b64_json, "base64"))).toMatchObject({ width: side, height: side });
+    },
+  );
+
+  test("shows its user what is wrong, since it shows the reason phrase", async () => {
+    const response = await askLikeOpenWebUi({ size: "513x512" });
+    expect([response.status, response.statusText]).toEqual([400, expect.stringContaining("multiples of 16")]);
+  });
+});
+
 describe("Easel's own client", () => {
   test("draws, and the same seed draws the same", async () => {
     const easel = new Easel({ apiKey: server.key, baseURL: server.url });

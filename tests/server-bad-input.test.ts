@@ -1,4 +1,5 @@
 import { connect } from "node:net";
+import { gzipSync } from "node:zlib";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { imageEditBody, imageGenerationBody } from "../src/server/openai-schemas.ts";
@@ -84,12 +85,16 @@ test.each([
   ["another type", "<cat/>", "text/xml"],
   ["a poisoned prototype", '{"prompt":"a","__proto__":{"n":2}}', "application/json"],
   ["deep nesting", "[".repeat(100_000), "application/json"],
-])("%s is a 400 in OpenAI's shape", async (_, body, type) => {
-  const headers = { authorization: `Bearer ${server.key}`, "content-type": type };
-  const response = await fetch(server.url + route, { method: "POST", headers, body });
-  expect(response.status).toBe(400);
-  expect(await response.json()).toMatchObject({ error: { type: "invalid_request_error", code: "invalid_request" } });
-});
+  ["a compressed body", gzipSync(JSON.stringify(small)), "application/json", { "content-encoding": "gzip" }],
+] as [string, string | Buffer<ArrayBuffer>, string, Record<string, string>?][])(
+  "%s is a 400 in OpenAI's shape",
+  async (_, body, type, more = {}) => {
+    const headers = { authorization: `Bearer ${server.key}`, "content-type": type, ...more };
+    const response = await fetch(server.url + route, { method: "POST", headers, body });
+    expect(response.status).toBe(400);
+    expect(await response.json()).toMatchObject({ error: { type: "invalid_request_error", code: "invalid_request" } });
+  },
+);
 
 test("whatever JSON comes, the answer is never a 5xx", async () => {
   const fields = Object.keys(imageGenerationBody({ maxImages: 10, minSide: 16, maxSide: 2048 }).shape);
@@ -151,6 +156,14 @@ test.each([
   const response = await server.fetch(path, undefined, { method });
   expect([response.status, response.headers.get("allow")]).toEqual([405, allowed]);
   expect(await response.json()).toMatchObject({ error: { code: "method_not_allowed" } });
+});
+
+test("headers beyond all measure get a 400 that says so", async () => {
+  const response = await fetch(`${server.url}/v1/models`, { headers: { "x-long": "a".repeat(20_000) } });
+  expect(response.status).toBe(400);
+  expect(await response.json()).toMatchObject({
+    error: { code: "invalid_request", message: "The request's headers are too large." },
+  });
 });
 
 test("bytes that are no HTTP get a 400 in OpenAI's shape", async () => {

@@ -303,6 +303,12 @@ describe("a form that cannot be used is a 400 that names the field", () => {
   });
 
   const boundary = { "content-type": "multipart/form-data; boundary=x" };
+  test("a hundred thousand parts are a 413", async () => {
+    const response = await post("/v1/images/edits", "--x\r\n".repeat(100_000), boundary);
+    expect(response.status).toBe(413);
+    expect(await response.json()).toMatchObject({ error: { code: "payload_too_large" } });
+  });
+
   test.each([
     ["no boundary", "anything", { "content-type": "multipart/form-data" }],
     ["nothing at all", "", boundary],
@@ -310,6 +316,26 @@ describe("a form that cannot be used is a 400 that names the field", () => {
     [
       "a file that ends too soon",
       '--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\nabc',
+      boundary,
+    ],
+    [
+      "a part with a header of a megabyte",
+      `--x\r\nContent-Disposition: form-data; name="prompt"\r\nX-Long: ${"a".repeat(1e6)}\r\n\r\na\r\n--x--\r\n`,
+      boundary,
+    ],
+    [
+      "a form in a form",
+      "--x\r\nContent-Type: multipart/mixed; boundary=y\r\n\r\n--y\r\n\r\n--y--\r\n--x--\r\n",
+      boundary,
+    ],
+    [
+      "a prototype as a field",
+      '--x\r\nContent-Disposition: form-data; name="__proto__"\r\n\r\n{"prompt":"a"}\r\n--x--\r\n',
+      boundary,
+    ],
+    [
+      "a file that is named like one of the system's",
+      '--x\r\nContent-Disposition: form-data; name="image"; filename="../../../etc/passwd"\r\n\r\n\r\n--x--\r\n',
       boundary,
     ],
     ["a part without a name", "--x\r\nContent-Disposition: form-data\r\n\r\na\r\n--x--\r\n", boundary],

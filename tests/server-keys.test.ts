@@ -193,7 +193,14 @@ describe("without a key", () => {
   });
 
   test("the readiness check tells whether the server takes work", async () => {
-    expect((await fetch(`${server.url}/readyz`)).status).toBe(200);
+    await using stopping = await startServer();
+    expect((await fetch(`${stopping.url}/readyz`)).status).toBe(200);
+    await stopping.jobs.drain(0);
+    expect((await fetch(`${stopping.url}/readyz`)).status).toBe(503);
+    expect((await fetch(`${stopping.url}/healthz`)).status).toBe(200);
+    const refused = await stopping.fetch(route, small);
+    expect([refused.status, refused.headers.has("retry-after")]).toEqual([503, true]);
+    expect(await errorOf(refused)).toMatchObject({ code: "shutting_down" });
   });
 });
 

@@ -2,7 +2,16 @@ import { createHash } from "node:crypto";
 import * as fc from "fast-check";
 import { AuthenticationError, OpenAI } from "openai";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type EaselServer, otherTinyModel, pngHeader, startServer, tinyModel } from "./support/easel-server.ts";
+import {
+  type EaselServer,
+  longRequest,
+  otherTinyModel,
+  pngHeader,
+  startServer,
+  tinyModel,
+  until,
+} from "./support/easel-server.ts";
+import { form } from "./support/forms.ts";
 
 let server: EaselServer;
 beforeAll(async () => {
@@ -221,11 +230,34 @@ describe("keys", () => {
     expect([response.status, await response.json()]).toEqual([200, { status: "ok" }]);
   });
 
-  test("neither keys nor prompts reach the log", async () => {
-    await draw({ prompt: "a very private prompt" });
-    await server.fetch(route, { prompt: "a very private prompt", n: 0 });
+  test("neither keys nor prompts reach the log, whatever becomes of the request", async () => {
+    const body = { ...small, prompt: "a very private prompt", negative_prompt: "private too" };
+    await draw(body);
+    await (await server.fetch(route, { ...body, stream: true, partial_images: 1 })).text();
+    for (const fault of [{ n: 0 }, { model: "none" }, { prompt: "private\0" }, { private: 1 }, "private"]) {
+      await server.fetch(route, typeof fault === "string" ? fault : { ...body, ...fault });
+    }
+    await server.fetch(`${route}?prompt=private&key=${server.key}`, body);
+    await server.fetch(`/private/${server.key}?prompt=private`);
+    await server.fetch("/v1/images/jobs", body);
+    await fetch(`${server.url}/v1/images/edits`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${server.key}` },
+      body: form({ image: Buffer.from("no picture"), prompt: "private", file: "private" }),
+    });
+    await until(() => server.jobs.inHand === 0);
+    await fetch(`${server.url}/v1/models`, { headers: { authorization: `Bearer ${server.key}x` } });
+    // A fault inside, told with its stack: the engine dies of the work, twice.
+    const work = server.fetch(route, { ...longRequest, prompt: "a very private prompt" });
+    for (let time = 0; time < 2; time++) {
+      await until(() => server.engine.processId !== undefined && server.jobs.inHand > 0);
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      process.kill(server.engine.processId!, "SIGKILL");
+    }
+    expect((await work).status).toBe(500);
     const log = server.log.join("");
     expect(log).toContain(route);
+    expect(log).toContain("engine_crashed");
     expect(log).not.toContain("private");
     expect(log).not.toContain(server.key);
   });

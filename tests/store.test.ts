@@ -4,8 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { checkpointApart } from "../src/store/checkpoints.ts";
 import { openDatabase } from "../src/store/database.ts";
 import { KeyStore } from "../src/store/keys.ts";
+import { until } from "./support/easel-server.ts";
 
 let home: string;
 let path: string;
@@ -80,4 +82,33 @@ test("a database of the first release keeps its keys, which may go on doing ever
     budget: undefined,
     priority: "normal",
   });
+});
+
+test("a server's log is brought into the file by a thread, and wholly so at the end", async () => {
+  const faults: unknown[] = [];
+  {
+    await using database = await openDatabase(path);
+    const thread = await checkpointApart(database, path, (fault) => faults.push(fault));
+    const before = statSync(path).size;
+    const keys = new KeyStore(database);
+    for (let i = 0; i < 200; i++) await keys.create(`key ${i}`);
+    expect(statSync(path).size).toBe(before);
+    await until(() => statSync(path).size > before);
+    expect(await keys.list()).toHaveLength(200);
+    await keys.create("the last one");
+    await thread[Symbol.asyncDispose]();
+  }
+  expect(readdirSync(home)).toEqual(["easel.db"]);
+  await using database = await openDatabase(path);
+  expect(await new KeyStore(database).list()).toHaveLength(201);
+  expect(faults).toEqual([]);
+});
+
+test("a checkpoint thread that fails is told of, and the database goes on without it", async () => {
+  await using database = await openDatabase(path);
+  const fault = Promise.withResolvers<unknown>();
+  const thread = await checkpointApart(database, join(home, "no-such-folder", "easel.db"), fault.resolve);
+  expect(await fault.promise).toMatchObject({ message: expect.stringContaining("directory does not exist") });
+  await new KeyStore(database).create("first");
+  await thread[Symbol.asyncDispose]();
 });

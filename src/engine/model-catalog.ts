@@ -35,8 +35,16 @@ export interface MissingModel extends Omit<KnownModel, "transformer"> {
 export const builtInModel = "easel-sketch";
 const builtInFolder = fileURLToPath(new URL(`../../models/${builtInModel}`, import.meta.url));
 
-/** How long a look at the disk counts as one at what is there now. */
+/** How long a look at the disk counts as one at what is there now: under load, it is looked at a few times a second. */
 const freshMs = 100;
+
+/** What was seen on the disk; those who ask at about the same time get the same answer. */
+interface Look {
+  atMs: number;
+  places: Promise<ReadonlyMap<string, Place>>;
+  /** By name, those that somebody has asked about. */
+  models: Map<string, Promise<CatalogModel>>;
+}
 
 /** FLUX.1's own default in diffusers. */
 const fluxNativeSize = 1024;
@@ -54,7 +62,7 @@ export class ModelCatalog {
   readonly #store: ModelStore;
   readonly #hubCache: string | undefined;
   readonly #folders: readonly string[];
-  #seen: { places: Promise<ReadonlyMap<string, Place>>; atMs: number } | undefined;
+  #latest: Look | undefined;
 
   constructor({ home, hubCache, folders = [] }: ModelCatalogOptions) {
     this.#store = new ModelStore(home);
@@ -64,15 +72,16 @@ export class ModelCatalog {
 
   /** The models that can be used now. */
   async list(): Promise<CatalogModel[]> {
+    const look = this.#look();
     const models = await Promise.all(
-      [...(await this.#places())].map(([name, place]) => readModel(name, place).catch(() => undefined)),
+      [...(await look.places)].map(([name, place]) => readOnce(look, name, place).catch(() => undefined)),
     );
     return models.filter((model) => model !== undefined);
   }
 
   /** Models that are known or partly downloaded, and neither installed nor in the cache. */
   async missing(): Promise<MissingModel[]> {
-    const [places, unfinished] = await Promise.all([this.#places(), this.#store.unfinished()]);
+    const [places, unfinished] = await Promise.all([this.#look().places, this.#store.unfinished()]);
     const models = new Map<string, MissingModel>();
     for (const known of knownModels) models.set(known.name, { ...known, progress: undefined });
     for (const [name, { repository, license, receivedBytes, totalBytes }] of unfinished) {
@@ -85,9 +94,10 @@ export class ModelCatalog {
 
   /** The model of that exact name. Throws `model_not_found`, with what to do, or `model_invalid`. */
   async resolve(name: string): Promise<CatalogModel> {
-    const places = await this.#places();
+    const look = this.#look();
+    const places = await look.places;
     const place = places.get(name);
-    if (place) return await readModel(name, place);
+    if (place) return await readOnce(look, name, place);
 
     const known = (await this.missing()).find((model) => model.name === name);
     if (known) throw new ModelNotFoundError(howToInstall(known));
@@ -95,16 +105,15 @@ export class ModelCatalog {
     throw new ModelNotFoundError(`There is no model ${JSON.stringify(name.slice(0, 100))}; available: ${here}.`);
   }
 
-  /** Those who ask at about the same time get the same answer: under load the disk is asked a few times a second. */
-  async #places(): Promise<ReadonlyMap<string, Place>> {
-    const nowMs = performance.now();
-    if (this.#seen === undefined || nowMs - this.#seen.atMs > freshMs)
-      this.#seen = { places: this.#look(), atMs: nowMs };
-    return await this.#seen.places;
+  #look(): Look {
+    const atMs = performance.now();
+    if (this.#latest === undefined || atMs - this.#latest.atMs > freshMs)
+      this.#latest = { atMs, places: this.#findPlaces(), models: new Map() };
+    return this.#latest;
   }
 
   /** Name → place; a folder that the operator named wins over an installed or built-in model of the same name. */
-  async #look(): Promise<Map<string, Place>> {
+  async #findPlaces(): Promise<Map<string, Place>> {
     const places = new Map<string, Place>();
     if (await isModelFolder(builtInFolder)) places.set(builtInModel, { folder: builtInFolder, origin: "built-in" });
     for (const { name, folder, origin, license } of await this.#store.list()) {
@@ -135,6 +144,12 @@ async function isModelFolder(folder: string): Promise<boolean> {
     (file) => file.isFile(),
     () => false,
   );
+}
+
+async function readOnce({ models }: Look, name: string, place: Place): Promise<CatalogModel> {
+  const model = models.get(name) ?? readModel(name, place);
+  models.set(name, model);
+  return await model;
 }
 
 async function readModel(name: string, place: Place): Promise<CatalogModel> {

@@ -1,19 +1,18 @@
 /** The HTTP server, put together. */
 import { randomUUID } from "node:crypto";
-import type { Socket } from "node:net";
 import fastify, { type FastifyInstance, LogController } from "fastify";
 import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from "fastify-type-provider-zod";
 import type { Engine } from "../engine/engine.ts";
 import type { RequestLimits } from "../engine/generation-request.ts";
 import type { Enlargements } from "../engine/enlargements.ts";
 import type { Jobs } from "../engine/jobs.ts";
-import { EaselError } from "../errors.ts";
 import type { Database } from "../store/database.ts";
 import type { JobStore } from "../store/jobs.ts";
 import type { ApiKey, KeyStore } from "../store/keys.ts";
 import { requireKey } from "./auth.ts";
 import { browserSecurity } from "./browser-security.ts";
-import { errorBody, sendError } from "./error-response.ts";
+import { connectionOptions, giveUpUnreadAnswers, type Patience, usualPatience } from "./connections.ts";
+import { sendError } from "./error-response.ts";
 import { ImageFiles } from "./image-files.ts";
 import { Metrics } from "./metrics.ts";
 import { acceptForms } from "./multipart.ts";
@@ -58,15 +57,17 @@ export interface AppOptions {
   openLoopback?: boolean | undefined;
   /** Whether webhooks may lead to private addresses. */
   webhookAllowPrivate: boolean;
+  /** Default: a minute each way. */
+  patience?: Patience | undefined;
   log: { level: string; stream: { write(line: string): void } };
 }
 
 /** A server that is ready to listen. Closing it leaves the engine and the database to their owner. */
 export function createApp(options: AppOptions): FastifyInstance {
+  const { patience = usualPatience } = options;
   const app = fastify({
     bodyLimit: options.bodyLimitBytes,
-    // For receiving a request, not for answering it.
-    requestTimeout: 60_000,
+    ...connectionOptions(patience),
     logger: options.log,
     // One line per request is written below, without query or headers; prompts and keys never reach the log.
     logController: new LogController({ disableRequestLogging: true }),
@@ -76,7 +77,6 @@ export function createApp(options: AppOptions): FastifyInstance {
     // Its 503 has another shape than OpenAI's; what still arrives during a shutdown is answered like the rest.
     return503OnClosing: false,
     frameworkErrors: (error, { id }, reply) => sendError(reply.header("x-request-id", id), error),
-    clientErrorHandler: refuseMalformedHttp,
   }).withTypeProvider<ZodTypeProvider>();
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
@@ -84,6 +84,7 @@ export function createApp(options: AppOptions): FastifyInstance {
   app.addHook("onRequest", async ({ id }, reply) => {
     reply.header("x-request-id", id);
   });
+  app.addHook("onRequest", giveUpUnreadAnswers(patience));
   app.addHook("onRequest", browserSecurity(options.corsOrigins));
   answerWithoutRoute(app);
   // The last answer on each connection says so; a client that kept it open would hold the shutdown up.
@@ -135,13 +136,4 @@ function normalizeUrl(url: string): string {
   const [path = "/", ...query] = url.split("?");
   const mended = path.replaceAll(/\/{2,}/g, "/").replace(/^(\/v1)+(?=\/|$)/, "/v1");
   return [mended, ...query].join("?");
-}
-
-function refuseMalformedHttp(_error: Error, socket: Socket): void {
-  if (!socket.writable) return;
-  const body = JSON.stringify(errorBody(new EaselError("invalid_request", "This is not a well-formed HTTP request.")));
-  socket.end(
-    `HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n` +
-      `Connection: close\r\n\r\n${body}`,
-  );
 }

@@ -6,6 +6,7 @@ import { Enlargements } from "../engine/enlargements.ts";
 import { Jobs } from "../engine/jobs.ts";
 import { KeptInputs } from "../engine/kept-inputs.ts";
 import { KeptPictures } from "../engine/kept-pictures.ts";
+import { checkpointApart } from "../store/checkpoints.ts";
 import { claimDatabase, type Database, databaseLocation, openDatabase } from "../store/database.ts";
 import { JobStore } from "../store/jobs.ts";
 import { KeyStore } from "../store/keys.ts";
@@ -90,8 +91,11 @@ export class Service implements AsyncDisposable {
     const database = opening.adopt(await openDatabase(location), (opened) => opened.destroy());
     opening.use(await claimDatabase(location));
     const service = new Service(database, options);
-    service.#holding = opening.move();
     const { app, jobs } = service;
+    opening.use(
+      await checkpointApart(database, location, (err) => app.log.error({ err }, "a fault in the background")),
+    );
+    service.#holding = opening.move();
     const { resumed, lost } = await jobs.recover();
     if (resumed.length > 0) app.log.info({ jobs: resumed }, "took up the jobs of the last run");
     if (lost.length > 0) app.log.warn({ jobs: lost }, "these generations were lost with the last run, and not charged");

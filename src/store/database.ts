@@ -135,7 +135,8 @@ export async function claimDatabase(location: string): Promise<AsyncDisposable> 
 /** Any number that no other program is likely to lock: "easel" in ASCII. */
 const postgresLock = 0x656173656c;
 
-function isPostgres(location: string): boolean {
+/** Whether a location is PostgreSQL's address rather than a file's path. */
+export function isPostgres(location: string): boolean {
   return /^postgres(ql)?:\/\//.test(location);
 }
 

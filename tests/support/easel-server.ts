@@ -10,6 +10,7 @@ import type { Engine } from "../../src/engine/engine.ts";
 import type { Jobs } from "../../src/engine/jobs.ts";
 import { LoraCatalog } from "../../src/engine/lora-catalog.ts";
 import { ModelCatalog } from "../../src/engine/model-catalog.ts";
+import type { AppOptions } from "../../src/server/app.ts";
 import { Service } from "../../src/server/service.ts";
 import type { KeyStore } from "../../src/store/keys.ts";
 
@@ -36,11 +37,14 @@ export interface EaselServer extends AsyncDisposable {
   fetch(path: string, body?: unknown, init?: RequestInit): Promise<Response>;
 }
 
-/** A server whose default model is the tiny one. */
-export async function startServer(settings: Record<string, string> = {}): Promise<EaselServer> {
+/** A server whose default model is the tiny one; `folders` hold further models. */
+export async function startServer(
+  settings: Record<string, string> = {},
+  { folders = [], ...options }: Pick<AppOptions, "patience"> & { folders?: string[] } = {},
+): Promise<EaselServer> {
   const home = mkdtempSync(join(tmpdir(), "easel-server-"));
   const config = loadConfig({ EASEL_HOME: home, EASEL_MODEL: tinyModel, EASEL_THREADS: "1", ...settings });
-  const catalog = new ModelCatalog({ home, folders: [tinyModelFolder, fixture(otherTinyModel)] });
+  const catalog = new ModelCatalog({ home, folders: [tinyModelFolder, fixture(otherTinyModel), ...folders] });
   const log: string[] = [];
   const stream = { write: (line: string) => void log.push(line) };
   const service = await Service.open({
@@ -52,6 +56,7 @@ export async function startServer(settings: Record<string, string> = {}): Promis
     niceness: 5,
     log: { level: "debug", stream },
     webhookRetryDelaysMs: [10, 20, 40],
+    ...options,
   });
   const { app, engine, keys } = service;
   const { key } = await keys.create("test");

@@ -23,9 +23,10 @@ interface Rope {
 }
 
 /**
- * The transformer's graph. Inputs: `img` [1, I, in_channels], `txt` [1, T, joint_attention_dim], `pooled`
+ * The transformer's graph. Inputs: `img` [B, I, in_channels], `txt` [B, T, joint_attention_dim], `pooled`
  * [1, pooled_projection_dim], `timestep` and, with guidance embedding, `guidance` [1, 256] (`timestepEmbedding`), `pe_cos`
- * and `pe_sin` [T+I, head dim / 2] (`ropeTable`). Output: `velocity` [1, I, in_channels].
+ * and `pe_sin` [T+I, head dim / 2] (`ropeTable`). Output: `velocity` [B, I, in_channels]. The B pictures of a batch share
+ * all but the former two.
  *
  * @throws ModelInvalidError when a weight is missing or has another shape than the configuration asks for.
  */
@@ -110,11 +111,11 @@ class Part {
 
   embedTokens(): [img: Value, txt: Value] {
     const { inChannels, jointAttentionDim } = this.#config;
-    const img = this.graph.input("img", "float32", [1, "I", inChannels]);
-    const txt = this.graph.input("txt", "float32", [1, "T", jointAttentionDim]);
+    const img = this.graph.input("img", "float32", ["B", "I", inChannels]);
+    const txt = this.graph.input("txt", "float32", ["B", "T", jointAttentionDim]);
     return [
-      exactLinear(this.#w.at("x_embedder"), img, this.hidden), // [1, I, H]
-      exactLinear(this.#w.at("context_embedder"), txt, this.hidden), // [1, T, H]
+      exactLinear(this.#w.at("x_embedder"), img, this.hidden), // [B, I, H]
+      exactLinear(this.#w.at("context_embedder"), txt, this.hidden), // [B, T, H]
     ];
   }
 
