@@ -5,7 +5,7 @@
 import { GraphBuilder, type OnnxGraph, type Value } from "../onnx/graph-builder.ts";
 import type { NetworkWeights } from "../weights/network-weights.ts";
 import type { ConfigReader } from "./config-reader.ts";
-import { conv2d, exactLinear, groupNorm, WeightScope } from "./layers.ts";
+import { conv2d, conv2dOfEnlarged, exactLinear, groupNorm, WeightScope } from "./layers.ts";
 
 export interface AutoencoderConfig {
   latentChannels: number;
@@ -70,7 +70,7 @@ export function autoencoderDecoder(config: AutoencoderConfig, weights: NetworkWe
   for (const [i, channels] of levels.entries()) {
     const block = w.at("up_blocks").at(i);
     for (let j = 0; j <= config.layersPerBlock; j++) x = resnet(block.at("resnets").at(j), x, channels, config);
-    if (i < levels.length - 1) x = conv2d(block.at("upsamplers.0.conv"), g.upsampleNearest(x, 2), channels, 3);
+    if (i < levels.length - 1) x = conv2dOfEnlarged(block.at("upsamplers.0.conv"), x, channels);
   }
   x = g.silu(groupNorm(w.at("conv_norm_out"), x, config.normNumGroups, epsilon));
   g.output("image", conv2d(w.at("conv_out"), x, 3, 3));

@@ -94,6 +94,43 @@ export function conv2d(
   return w.graph.conv2d(x, weight, w.weight("bias", [outChannels]), { pads: [pad, pad, pad, pad], ...options });
 }
 
+/**
+ * A 3 × 3 convolution of x enlarged twice, each pixel repeated: x [B, in, H, W] → [B, out, 2H, 2W]. Since what the kernel meets there are
+ * the same pixels again, it is done on x, by four kernels of 2 × 2 for the four pixels that come from each, in 16 multiplications instead of 36.
+ */
+export function conv2dOfEnlarged(w: WeightScope, x: Value, outChannels: number): Value {
+  const g = w.graph;
+  const inChannels = x.dims[1] as number;
+  const kernels = g.reshape(
+    w.weight("weight", [outChannels, inChannels, 3, 3]),
+    [-1, 9],
+    [outChannels * inChannels, 9],
+  );
+  const bias = w.weight("bias", [outChannels]);
+  const phases = g.chunk(g.linear(kernels, g.constant(phaseTaps(), [16, 9])), 4).map((taps, phase) => {
+    const shape = [outChannels, inChannels, 2, 2];
+    const [bottom, right] = [phase >> 1, phase & 1];
+    return g.conv2d(x, g.reshape(taps, shape, shape), bias, { pads: [1 - bottom, 1 - right, bottom, right] });
+  });
+  return g.weavePixels(phases, 2);
+}
+
+/**
+ * Which of the 3 × 3 taps fall together: [4 phases × 2 × 2, 3 × 3]. Of the two rows that a kernel meets, the upper phases have one tap in
+ * the first and two in the second, the lower ones two and one; columns likewise.
+ */
+function phaseTaps(): Float32Array {
+  const row = (phase: number, tap: number) => (tap <= phase ? 0 : 1);
+  const taps = new Float32Array(16 * 9);
+  for (let phase = 0; phase < 4; phase++) {
+    for (let tap = 0; tap < 9; tap++) {
+      const place = 2 * row(phase >> 1, Math.floor(tap / 3)) + row(phase & 1, tap % 3);
+      taps[(4 * phase + place) * 9 + tap] = 1;
+    }
+  }
+  return taps;
+}
+
 /** torch.nn.GroupNorm: x [B, C, H, W] */
 export function groupNorm(w: WeightScope, x: Value, groups: number, epsilon: number): Value {
   const channels = x.dims[1] as number;

@@ -329,7 +329,17 @@ export class GraphBuilder {
     });
   }
 
-  /** The reverse, as torch.nn.PixelUnshuffle: x [B, C, H, W], H and W multiples of r → [B, C · r², H / r, W / r] */
+  /** r² pictures [B, C, H, W] woven into one [B, C, r · H, r · W]: the first has the top left pixel of each block, the next one its neighbour. */
+  weavePixels(phases: readonly Value[], r: number): Value {
+    const [batch, channels, height, width] = phases[0]!.dims;
+    const dims = [batch!, channels!, scaledDim(height!, r), scaledDim(width!, r)];
+    return this.#node("DepthToSpace", [this.concat(phases, 1)], phases[0]!.dtype, dims, {
+      blocksize: int(r),
+      mode: { kind: "string", value: "DCR" },
+    });
+  }
+
+  /** The reverse of `pixelShuffle`, as torch.nn.PixelUnshuffle: x [B, C, H, W], H and W multiples of r → [B, C · r², H / r, W / r] */
   pixelUnshuffle(x: Value, r: number): Value {
     const [batch, , height, width] = x.dims;
     const channels = this.#staticDim(x, 1);
