@@ -120,11 +120,12 @@ export function conv2dOfEnlarged(w: WeightScope, x: Value, outChannels: number):
  * the first and two in the second, the lower ones two and one; columns likewise.
  */
 function phaseTaps(): Float32Array {
-  const row = (phase: number, tap: number) => (tap <= phase ? 0 : 1);
   const taps = new Float32Array(16 * 9);
   for (let phase = 0; phase < 4; phase++) {
     for (let tap = 0; tap < 9; tap++) {
-      const place = 2 * row(phase >> 1, Math.floor(tap / 3)) + row(phase & 1, tap % 3);
+      const row = Math.floor(tap / 3) > phase >> 1 ? 1 : 0;
+      const column = tap % 3 > (phase & 1) ? 1 : 0;
+      const place = 2 * row + column;
       taps[(4 * phase + place) * 9 + tap] = 1;
     }
   }
