@@ -258,11 +258,44 @@ def train(work: Path, steps: int, part: int, device: str) -> None:
         save_checkpoint(work / "text_encoders.pt", models=models.state_dict())
 
 
+def hand_written() -> tuple[list[str], list[dict[str, int]]]:
+    """The prompts of reading-prompts.txt, and for each the answers that it has a clear one for."""
+    prompts, wanted = [], []
+    for line in (Path(__file__).parent.parent / "reading-prompts.txt").read_text().splitlines():
+        if line.startswith("#"):
+            continue
+        prompt, noun, colour, place = (part.strip() for part in line.split("|"))
+        prompts.append(prompt)
+        wanted.append({"noun": _NOUN_INDEX[noun]})
+        if colour != "-":
+            wanted[-1]["colour"] = COLOURS.index(colour)
+        if place != "-":
+            wanted[-1]["place"] = BACKGROUNDS.index(place)
+    return prompts, wanted
+
+
+@torch.no_grad()
+def hand_written_accuracy(models: nn.ModuleDict, reader: Reader, tokens: Tokens) -> dict[str, tuple[float, float]]:
+    """Like `accuracy`, on prompts that no template wrote."""
+    prompts, wanted = hand_written()
+    models.eval()
+    outputs = reader(*encode(models, *tokens(prompts)))
+    models.train()
+    shares = {}
+    for question in ("noun", "colour", "place"):
+        pair = outputs[list(QUESTIONS).index(question)]
+        rows = [i for i, answer in enumerate(wanted) if question in answer]
+        labels = torch.tensor([wanted[i][question] for i in rows])
+        shares[question] = tuple((output[rows].argmax(-1) == labels).float().mean().item() for output in pair)
+    return shares
+
+
 def report(work: Path, models: nn.ModuleDict, reader: Reader, tokens: Tokens) -> None:
     """Prints the accuracies on captions that training has not seen, from context and from pooled, in per cent."""
     print("ordinary captions, half of held-out combinations:", _table(accuracy(models, reader, Examples(work, tokens, 99, near=0.0))), flush=True)
     near = accuracy(models, reader, Examples(work, tokens, 98, near=1.0))
     print("things called by a word near them:", _table({"noun": near["noun"]}), flush=True)
+    print("prompts written by hand:", _table(hand_written_accuracy(models, reader, tokens)), flush=True)
 
 
 if __name__ == "__main__":
