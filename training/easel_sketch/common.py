@@ -9,6 +9,9 @@ import torch
 from PIL import Image
 
 
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def learning_rate(step: int, total: int, peak: float, warmup: int = 100, decay_from: float = 0.7) -> float:
     """Linear warm-up, a plateau, and a cosine decay to a fiftieth over the last part of the run."""
     if step < warmup:
