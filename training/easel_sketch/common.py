@@ -1,6 +1,8 @@
-"""What all training scripts share: the learning-rate schedule, moving averages, checkpoints and picture sheets."""
+"""What all training scripts share: the device, the time they may take, the learning-rate schedule, moving averages, checkpoints and sheets."""
 
 import math
+import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,6 +12,18 @@ from PIL import Image
 
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+torch.set_float32_matmul_precision("high")
+_STOP_AT = float(os.environ.get("EASEL_STOP_AT", "inf"))  # seconds since 1970, set by run.py
+
+
+def is_time_up() -> bool:
+    """True when a part of a run must end: its caller saves a checkpoint and goes on another time."""
+    return time.time() > _STOP_AT
+
+
+def mixed_precision() -> torch.autocast:
+    """bfloat16 on a GPU; float32 on a CPU, most of which are no faster in less."""
+    return torch.autocast(DEVICE.type, torch.bfloat16, enabled=DEVICE.type == "cuda")
 
 
 def learning_rate(step: int, total: int, peak: float, warmup: int = 100, decay_from: float = 0.7) -> float:
@@ -55,8 +69,21 @@ def save_checkpoint(path: Path, **parts: object) -> None:
     """Writes through a temporary file, so that a killed run leaves the previous checkpoint whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    torch.save(parts, temporary)
+    torch.save(_on_cpu(parts), temporary)
     temporary.replace(path)
+
+
+def _on_cpu(value: object) -> object:
+    """The same nest of dictionaries and lists with its tensors on the CPU, so that any machine can read them."""
+    match value:
+        case torch.Tensor():
+            return value.detach().cpu()
+        case dict():
+            return {key: _on_cpu(part) for key, part in value.items()}
+        case list() | tuple():
+            return [_on_cpu(part) for part in value]
+        case _:
+            return value
 
 
 def load_checkpoint(path: Path) -> dict:
