@@ -12,6 +12,7 @@ from PIL import Image
 
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+UNFINISHED = 75  # the exit code of a training that stopped before its last step
 torch.set_float32_matmul_precision("high")
 _STOP_AT = float(os.environ.get("EASEL_STOP_AT", "inf"))  # seconds since 1970, set by run.py
 
@@ -19,6 +20,12 @@ _STOP_AT = float(os.environ.get("EASEL_STOP_AT", "inf"))  # seconds since 1970, 
 def is_time_up() -> bool:
     """True when a part of a run must end: its caller saves a checkpoint and goes on another time."""
     return time.time() > _STOP_AT
+
+
+def end_of_run(step: int, steps: int) -> None:
+    """Tells whoever started this process whether all `steps` are done."""
+    if step < steps:
+        raise SystemExit(UNFINISHED)
 
 
 def mixed_precision() -> torch.autocast:
@@ -88,6 +95,34 @@ def _on_cpu(value: object) -> object:
 
 def load_checkpoint(path: Path) -> dict:
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def save_training(path: Path, model: torch.nn.Module, average: Average, optimizers: list[torch.optim.Optimizer], step: int, **more: object) -> None:
+    states = [optimizer.state_dict() for optimizer in optimizers]
+    save_checkpoint(path, model=model.state_dict(), average=average.state_dict(), optimizers=states, step=step, **more)
+
+
+def restore_training(path: Path, model: torch.nn.Module, average: Average, optimizers: list[torch.optim.Optimizer]) -> int:
+    """Goes back to where a training stopped; returns its step, 0 where there is no checkpoint.
+
+    A slim checkpoint (run.py makes them) has no optimizers: these begin afresh.
+    """
+    if not path.exists():
+        return 0
+    state = load_checkpoint(path)
+    model.load_state_dict(state["model"])
+    if "average" in state:
+        average.load_state_dict(state["average"])
+    else:
+        average.values = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for optimizer, saved in zip(optimizers, state.get("optimizers", [])):
+        optimizer.load_state_dict(saved)
+    return state["step"]
+
+
+def averaged_weights(state: dict) -> dict[str, torch.Tensor]:
+    """A checkpoint's weights, each the moving average where there is one."""
+    return {**state["model"], **state.get("average", {}).get("values", {})}
 
 
 def to_tensor(pictures: np.ndarray) -> torch.Tensor:

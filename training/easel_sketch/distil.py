@@ -17,9 +17,9 @@ import torch.nn.functional as F
 
 from . import autoencoder, flow, text_encoders
 from .captions import caption
-from .common import DEVICE, Average, is_time_up, learning_rate, save_sheet, to_pictures
+from .common import DEVICE, Average, end_of_run, is_time_up, learning_rate, restore_training, save_sheet, save_training, to_pictures
 from .scenes import random_scene
-from .transformer import SHEET_PROMPTS, averaged, load_into, optimizers, save_training
+from .transformer import SHEET_PROMPTS, averaged, optimizers
 
 FAVOURITE, LOWEST, HIGHEST = 4.0, 1.0, 6.0  # scales of guidance; half of the ways use the first
 POOL = 40  # batches of ways that are kept
@@ -82,7 +82,7 @@ def train(options: argparse.Namespace) -> None:
     student.load_state_dict(teacher.state_dict())
     checkpoint = work / f"{options.name}.pt"
     average, made = Average(student, 0.99), optimizers(student, options.muon)
-    start = load_into(checkpoint, student, average, made)
+    start = restore_training(checkpoint, student, average, made)
     stop = min(steps, start + options.part)
     compiled = torch.compile(student, dynamic=False) if options.compile else student
     ways = Ways(teacher, work, seed=61 + start, together=options.together)
@@ -117,6 +117,7 @@ def train(options: argparse.Namespace) -> None:
             save_sheet(work / f"sheets/{options.name}-{step + 1:06d}.png", to_pictures(torch.cat([decoder(part) for part in latents.split(4)])), columns=8)
         if ends:
             break
+    end_of_run(step + 1 if start < stop else start, stop)
 
 
 if __name__ == "__main__":

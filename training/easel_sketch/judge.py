@@ -21,7 +21,7 @@ from PIL import Image
 from torch import nn
 
 from .bank import ArtBank, Instance
-from .common import DEVICE, learning_rate, load_checkpoint, save_checkpoint
+from .common import DEVICE, end_of_run, is_time_up, learning_rate, load_checkpoint, save_checkpoint
 from .scenes import SIZE, Mix, Scene, random_scene
 from .vocabulary import COLOURS
 
@@ -224,8 +224,9 @@ def train(options: argparse.Namespace) -> None:
     checkpoint, start = work / "judge.pt", 0
     if checkpoint.exists():
         state = load_checkpoint(checkpoint)
-        judge.load_state_dict(state["judge"])
-        optimizer.load_state_dict(state["optimizer"])
+        judge.load_state_dict(state["model"])
+        if "optimizer" in state:
+            optimizer.load_state_dict(state["optimizer"])
         start = state["step"]
     rng, generator = random.Random(21 + start), np.random.default_rng(22 + start)
     stop, began, recent = min(steps, start + options.part), time.time(), []
@@ -246,18 +247,22 @@ def train(options: argparse.Namespace) -> None:
         loss.backward()
         nn.utils.clip_grad_norm_(judge.parameters(), 5.0)
         optimizer.step()
-        recent.append(loss.item())
-        if step % 100 == 99 or step + 1 == stop:
-            print(f"step {step + 1} loss {np.mean(recent):.3f} {(time.time() - began) / (step + 1 - start):.3f} s/step", flush=True)
+        recent.append(loss.detach())
+        ends = step + 1 == stop or is_time_up()
+        if step % 100 == 99 or ends:
+            print(f"step {step + 1} loss {torch.stack(recent).mean():.3f} {(time.time() - began) / (step + 1 - start):.3f} s/step", flush=True)
             recent = []
-        if step % 500 == 499 or step + 1 == stop:
-            save_checkpoint(checkpoint, judge=judge.state_dict(), optimizer=optimizer.state_dict(), step=step + 1, nouns=nouns, width=options.width)
+        if step % 500 == 499 or ends:
+            save_checkpoint(checkpoint, model=judge.state_dict(), optimizer=optimizer.state_dict(), step=step + 1, nouns=nouns, width=options.width)
+        if ends:
+            break
+    end_of_run(step + 1 if start < stop else start, stop)
 
 
 def load(work: Path) -> Judge:
     state = load_checkpoint(work / "judge.pt")
     judge = Judge(state["nouns"], state["width"]).to(DEVICE)
-    judge.load_state_dict(state["judge"])
+    judge.load_state_dict(state["model"])
     return judge.eval()
 
 

@@ -19,7 +19,19 @@ import torch.nn.functional as F
 from . import autoencoder, flow, parallel, text_encoders
 from .cache import cached_scene
 from .captions import caption
-from .common import DEVICE, Average, is_time_up, learning_rate, load_checkpoint, save_checkpoint, save_sheet, to_pictures
+from .common import (
+    DEVICE,
+    Average,
+    averaged_weights,
+    end_of_run,
+    is_time_up,
+    learning_rate,
+    load_checkpoint,
+    restore_training,
+    save_sheet,
+    save_training,
+    to_pictures,
+)
 from .muon import Muon
 from .vocabulary import NOUNS
 
@@ -154,7 +166,7 @@ def train(options: argparse.Namespace) -> None:
         model.load_state_dict(load_checkpoint(options.start_from)["model"])
     average = Average(model, 0.998)
     made = optimizers(model, options.muon)
-    start = load_into(checkpoint, model, average, made)
+    start = restore_training(checkpoint, model, average, made)
     stop = min(steps, start + options.part)
     batches = Batches(work, options.batch // parallel.WORKERS, seed=100 + 7 * start + parallel.RANK, workers=options.workers)
     gap = CaptionGap(batches)
@@ -197,32 +209,13 @@ def train(options: argparse.Namespace) -> None:
             draw_sheet(work / f"sheets/{options.name}-{step + 1:06d}.png", shadow, decoder, batches, guidance=4.0)
         if ends:
             break
-
-
-def save_training(checkpoint: Path, model, average: Average, optimizers: list[torch.optim.Optimizer], step: int) -> None:
-    states = [optimizer.state_dict() for optimizer in optimizers]
-    save_checkpoint(checkpoint, model=model.state_dict(), average=average.state_dict(), optimizers=states, step=step)
-
-
-def load_into(checkpoint: Path, model, average: Average, optimizers: list[torch.optim.Optimizer]) -> int:
-    """Restores a training's state; returns the step it had come to, 0 where there is no checkpoint."""
-    if not checkpoint.exists():
-        return 0
-    state = load_checkpoint(checkpoint)
-    model.load_state_dict(state["model"])
-    average.load_state_dict(state["average"])
-    for optimizer, saved in zip(optimizers, state["optimizers"]):
-        optimizer.load_state_dict(saved)
-    return state["step"]
+    end_of_run(step + 1 if start < stop else start, stop)
 
 
 def averaged(work: Path, name: str, **shape: int):
     """The averaged transformer of checkpoint `name`."""
-    state = load_checkpoint(work / f"{name}.pt")
     model = flow.build(**shape)
-    model.load_state_dict(state["model"])
-    for key, parameter in model.named_parameters():
-        parameter.data.copy_(state["average"]["values"][key])
+    model.load_state_dict(averaged_weights(load_checkpoint(work / f"{name}.pt")))
     return model.eval()
 
 
