@@ -82,18 +82,20 @@ SIZES = {
 def stages(size: Size, work: Path) -> dict[str, list[str]]:
     """Module and options of each stage, in order."""
     exported = str(work / "easel-sketch")
+    judge = str(work / "judge.safetensors")
     version = f"trained in {work.name}"
+    pictures, results = str(work / "pictures"), str(work / "results.json")
     return {
         "tokenizers": [],
         "autoencoder": size.autoencoder,
         "text_encoders": size.text_encoders,
         "cache": size.cache,
-        "judge": [*size.judge, "--nouns", str(PROMPTS)],
+        "judge": [*size.judge, "--nouns", str(PROMPTS), "--export", judge],
         "transformer": [*size.transformer, *size.shape],
         "distil": [*size.distil, *size.shape],
         "export": ["--checkpoint", "distilled", "--distilled", "--to", exported, *size.shape],
-        "paint": [exported, "--prompts", str(PROMPTS), "--to", str(work / "pictures")],
-        "evaluate": ["--prompts", str(PROMPTS), "--pictures", str(work / "pictures"), "--version", version, "--check-judge"],
+        "paint": [exported, "--prompts", str(PROMPTS), "--to", pictures],
+        "evaluate": ["--prompts", str(PROMPTS), "--pictures", pictures, "--results", results, "--version", version, "--judge", judge, "--check-judge"],
     }
 
 

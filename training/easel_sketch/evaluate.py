@@ -1,7 +1,7 @@
 """Scores pictures of the fixed prompts: a GenEval of our own.
 
-    python -m easel_sketch.evaluate --work WORK --prompts evaluation/sketch-1.json --check-judge
-    python -m easel_sketch.evaluate --work WORK --prompts evaluation/sketch-1.json --version "easel-sketch 1" --pictures FOLDER
+    python -m easel_sketch.evaluate --prompts evaluation/sketch-1.json --version "easel-sketch 1" --pictures FOLDER
+    python -m easel_sketch.evaluate --prompts evaluation/sketch-1.json --check-judge --work WORK
 
 FOLDER holds one unpicked picture for each prompt (0000.png and so on, the first seed), drawn by `draw-samples.ts` (Easel) or
 `easel_sketch.paint` (diffusers), so that any model can be judged. The figures are kept in evaluation/results.json; the table of all of them
@@ -106,31 +106,37 @@ def table(results: dict) -> str:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    file = options.results
+    results = json.loads(file.read_text()) if file.exists() else {}
     mine = results.setdefault(options.prompts.stem, {})
     questions = read(options.prompts)
-    judge = judging.load(options.work)
+    judge = judging.load(options.judge or options.prompts.with_name(f"judge-{options.prompts.stem}.safetensors"))
     if options.check_judge:
         mine["judge"] = check(judge, ArtBank(options.work / "bank"), questions)
     if options.pictures:
         pictures = pictures_of(options.pictures, len(questions))
         right = [is_right(question, found) for question, found in zip(questions, judging.look(judge, pictures))]
         mine.setdefault("versions", {})[options.version] = scores(questions, right)
-        sheet = options.work / f"sheets/judged-{options.prompts.stem}-{options.version.replace(' ', '-')}.png"
-        save_sheet(sheet, [marked(picture, ok) for picture, ok in zip(pictures, right)], columns=30)
-        print(f"Judged pictures, right ones in green: {sheet}")
-    temporary = RESULTS.with_suffix(".tmp")
+        if options.sheet:
+            save_sheet(options.sheet, [marked(picture, ok) for picture, ok in zip(pictures, right)], columns=30)
+    temporary = file.with_suffix(".tmp")
     temporary.write_text(json.dumps(results, indent=2) + "\n")
-    temporary.replace(RESULTS)
+    temporary.replace(file)
     print(table(mine))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="with judge.pt and, for --check-judge, the art bank")
     parser.add_argument("--prompts", type=Path, required=True)
+    parser.add_argument("--judge", type=Path, help="an exported judge; without it, judge-NAME.safetensors beside the prompts")
     parser.add_argument("--pictures", type=Path, help="folder of pictures to judge")
     parser.add_argument("--version", default="unnamed", help="what the table calls these pictures")
-    parser.add_argument("--check-judge", action="store_true")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="file of all figures, which gains these")
+    parser.add_argument("--sheet", type=Path, help="where to draw the judged pictures, small, the right ones in green frames")
+    parser.add_argument("--check-judge", action="store_true", help="measure the judge itself on renders of the prompts")
+    parser.add_argument("--work", type=Path, help="folder with the art bank, for --check-judge")
     torch.set_num_threads(1)
-    evaluate(parser.parse_args())
+    arguments = parser.parse_args()
+    if arguments.check_judge and not arguments.work:
+        parser.error("--check-judge needs --work, the folder with the art bank")
+    evaluate(arguments)

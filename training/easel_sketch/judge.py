@@ -18,6 +18,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from .bank import ArtBank, Instance
@@ -257,13 +259,24 @@ def train(options: argparse.Namespace) -> None:
         if ends:
             break
     end_of_run(step + 1 if start < stop else start, stop)
+    if options.export:
+        export(work, options.export)
 
 
-def load(work: Path) -> Judge:
+def export(work: Path, file: Path) -> None:
+    """Writes the trained judge in half precision, small enough to be kept beside its prompts."""
     state = load_checkpoint(work / "judge.pt")
-    judge = Judge(state["nouns"], state["width"]).to(DEVICE)
-    judge.load_state_dict(state["model"])
-    return judge.eval()
+    weights = {name: value.half() if value.is_floating_point() else value for name, value in state["model"].items()}
+    save_file(weights, file, {"nouns": json.dumps(state["nouns"]), "width": str(state["width"])})
+
+
+def load(file: Path) -> Judge:
+    """An exported judge."""
+    with safe_open(file, "pt") as stored:
+        facts = stored.metadata()
+        judge = Judge(json.loads(facts["nouns"]), int(facts["width"]))
+        judge.load_state_dict({name: stored.get_tensor(name) for name in stored.keys()})
+    return judge.to(DEVICE).eval()
 
 
 if __name__ == "__main__":
@@ -275,6 +288,7 @@ if __name__ == "__main__":
     parser.add_argument("--part", type=int, default=10**9, help="stop after this many steps; run again to go on")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--export", type=Path, help="where to write the judge when it is trained, for `evaluate --judge`")
     parser.add_argument("--ruined", type=float, default=0.25, help="share of pictures with a drawing that must not be recognised")
     parser.add_argument("--width", type=int, default=48)
     parser.add_argument("--workers", type=int, default=1)
