@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from PIL import Image
+from PIL import Image, ImageChops
 
 Hsl = tuple[float, float, float]  # degrees, and shares of one
 
@@ -23,6 +23,29 @@ def repaint(picture: Image.Image, mask: Image.Image, shade: float, target: Hsl) 
     painted = Image.merge("RGB", [light.point(table) for table in _tables(round(shade, 2), target)])
     painted.putalpha(picture.getchannel("A"))
     return Image.composite(painted, picture, mask)
+
+
+def light_eyes(picture: Image.Image, mask: Image.Image) -> Image.Image:
+    """Turns what is dark outside the mask yellow: the eyes of a black animal."""
+    dark = picture.convert("L").point(_DARK)
+    eyes = ImageChops.darker(dark, mask.point(_UNMASKED))
+    yellow = Image.new("RGB", picture.size, (255, 208, 74))
+    yellow.putalpha(picture.getchannel("A"))
+    return Image.composite(yellow, picture, eyes)
+
+
+def tint(picture: Image.Image, colour: tuple[int, int, int], share: float) -> Image.Image:
+    """Mixes an RGBA picture with a colour; transparency stays."""
+    return picture.point(_tint_table(colour, share))
+
+
+_DARK = [max(0, min(255, 5 * (85 - v))) for v in range(256)]
+_UNMASKED = [max(0, 255 - 4 * v) for v in range(256)]
+
+
+@cache
+def _tint_table(colour: tuple[int, int, int], share: float) -> list[int]:
+    return [round(v + (channel - v) * share) for channel in colour for v in range(256)] + list(range(256))
 
 
 @cache

@@ -14,6 +14,7 @@ SIZE = 256
 RELATIONS = ("left", "right", "above", "below", "beside")
 SIZES = ("small", "large")
 LARGEST_COUNT = 4
+POSED_STYLES = ("flat", "pixel")
 NAMED_PLACES = [place for place in PLACES if place != "white"]
 
 
@@ -51,7 +52,7 @@ class Mix:
     three: float = 0.03
     counting: float = 0.2
     nouns: int | None = None  # only this many of the nouns, the most important first
-    styles: tuple[str | None, ...] = (None, None, *STYLES)
+    styles: tuple[str | None, ...] = (None, None, None, None, *STYLES)
     coloured: float = 0.55  # share of things in a colour that the caption names
     sized: float = 0.1
     timed: float = 0.35  # share of outdoor scenes whose caption names a time
@@ -104,7 +105,10 @@ def is_sensible(scene: Scene) -> bool:
         colour = thing.colour or noun.natural
         if colour is not None and scene.place == f"plain {colour}" or colour == "white" and scene.place == "white":
             return False
-        if scene.style is not None and scene.style not in noun.styles:
+        style = scene.style or noun.styles[0]
+        if style not in noun.styles or thing.colour and style not in noun.painted or thing.pose and style not in POSED_STYLES:
+            return False
+        if thing.count > 1 and not noun.countable:
             return False
         if colour == "black" and scene.time == "night":
             return False

@@ -9,16 +9,24 @@ _DATA = json.loads((Path(__file__).parent.parent / "vocabulary.json").read_text(
 
 @dataclass(frozen=True)
 class Noun:
-    """One thing that can be drawn. `colours` are the words it may take, `natural` the word for its own look where there is one."""
+    """One thing that can be drawn, the most important nouns first in NOUNS."""
 
     name: str
     kind: str
-    words: tuple[str, ...]
-    colours: tuple[str, ...]
-    natural: str | None
-    must: bool
-    styles: tuple[str, ...]
+    words: tuple[str, ...]  # that mean it
+    near: tuple[str, ...]  # that mean a kind of it, or something so like it that it may stand for it
+    styles: tuple[str, ...]  # there are drawings in
+    painted: tuple[str, ...]  # styles in which it can take a colour word
+    natural: str | None  # colour word of its own look, where one fits
+    dress: str | None  # colour that it wears when none is named, since its drawing is grey
     poses: tuple[str, ...]
+    must: bool
+    countable: bool
+
+    @property
+    def colours(self) -> tuple[str, ...]:
+        """Colour words that it may take in the usual style."""
+        return tuple(COLOURS) if self.styles[0] in self.painted else ()
 
 
 @dataclass(frozen=True)
@@ -39,16 +47,29 @@ TIMES: dict[str, list[str]] = _DATA["times"]
 STYLES: dict[str, list[str]] = _DATA["styles"]
 PLAIN: list[str] = _DATA["plain"]
 HABITATS: dict[str, list[str]] = _DATA["habitats"]
+# Words without a singular, and words without a plural.
+PLURAL_WORDS: frozenset[str] = frozenset(_DATA["plural"])
+MASS_WORDS: frozenset[str] = frozenset(_DATA["mass"])
+
+
+def _with_pixels(styles: list[str]) -> tuple[str, ...]:
+    """Pixel art is made of flat drawings."""
+    return (*styles, "pixel") if "flat" in styles else tuple(styles)
+
+
 NOUNS: dict[str, Noun] = {
     entry["name"]: Noun(
         name=entry["name"],
         kind=entry["kind"],
         words=tuple(entry["words"]),
-        colours=tuple(entry.get("colours", COLOURS)) if "paint" in entry else (),
-        natural=entry.get("natural"),
-        must=entry.get("must", False),
-        styles=tuple(entry.get("styles", STYLES)),
+        near=tuple(entry["near"]),
+        styles=_with_pixels(entry["styles"]),
+        painted=_with_pixels(entry["painted"]),
+        natural=entry.get("dress", entry.get("natural")),
+        dress=entry.get("dress"),
         poses=tuple(entry.get("poses", ())),
+        must=entry.get("must", False),
+        countable=entry["name"] not in PLURAL_WORDS | MASS_WORDS,
     )
     for entry in _DATA["nouns"]
 }
