@@ -140,7 +140,7 @@ class Renders(torch.utils.data.Dataset):
         return self.count
 
     def __getitem__(self, i: int) -> np.ndarray:
-        self.bank = self.bank or ArtBank(self.work / "bank")
+        self.bank = self.bank or ArtBank(self.work)
         rng = random.Random(1_000_000 * self.seed + i)
         return self.bank.render(random_scene(rng, self.held_out), rng)[0]
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from . import autoencoder, flow, text_encoders
-from .captions import caption
+from .captions import caption, load_strangers
 from .common import DEVICE, Average, end_of_run, is_time_up, learning_rate, restore_training, save_sheet, save_training, to_pictures
 from .scenes import random_scene
 from .transformer import SHEET_PROMPTS, averaged, optimizers
@@ -34,6 +34,7 @@ class Ways:
         self.encoders = text_encoders.load(work, self.tokens).to(DEVICE)
         self.rng = random.Random(seed)
         self.generator = torch.Generator().manual_seed(seed)
+        self.strangers = load_strangers(work)
         self.empty = self.encode([""])
         self.pool: list[tuple[torch.Tensor, ...]] = []
 
@@ -46,7 +47,7 @@ class Ways:
     def draw(self) -> None:
         """Adds a batch to the pool: x and v [steps, B, G², 64], times [steps], guidance [B], context and pooled."""
         count = self.together
-        context, pooled = self.encode([caption(random_scene(self.rng), self.rng) for _ in range(count)])
+        context, pooled = self.encode([caption(random_scene(self.rng), self.rng, self.strangers) for _ in range(count)])
         spread = LOWEST + (HIGHEST - LOWEST) * torch.rand(count, generator=self.generator)
         scale = torch.where(torch.rand(count, generator=self.generator) < 0.5, FAVOURITE, spread).to(DEVICE)
         times = flow.schedule(self.rng.randint(12, 24))

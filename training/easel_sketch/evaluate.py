@@ -112,7 +112,7 @@ def evaluate(options: argparse.Namespace) -> None:
     questions = read(options.prompts)
     judge = judging.load(options.judge or options.prompts.with_name(f"judge-{options.prompts.stem}.safetensors"))
     if options.check_judge:
-        mine["judge"] = check(judge, ArtBank(options.work / "bank"), questions)
+        mine["judge"] = check(judge, ArtBank(options.work), questions)
     if options.pictures:
         pictures = pictures_of(options.pictures, len(questions))
         right = [is_right(question, found) for question, found in zip(questions, judging.look(judge, pictures))]

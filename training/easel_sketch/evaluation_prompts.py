@@ -1,8 +1,9 @@
 """The evaluation's fixed prompts: six kinds, as in GenEval (Ghosh et al., 2023), over the model's own vocabulary.
 
-    python -m easel_sketch.evaluation_prompts --to evaluation/everything.json [--nouns evaluation/sketch-1.json]
+    python -m easel_sketch.evaluation_prompts --to evaluation/everything.json
 
-The lists are committed; this script, which draws from a fixed seed, says where they came from. Wherever training keeps something aside
+The lists are committed and stay as they are; this script, which draws from a fixed seed, says where they came from (a later vocabulary gives
+another list; sketch-1.json was drawn from the 78 nouns of the first easel-sketch). Wherever training keeps something aside
 (`scenes.is_held_out`: noun × colour × place, pairs of nouns, noun × count), the prompts are of what it kept aside.
 """
 
@@ -12,6 +13,7 @@ import random
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from .english import article, is_countable, plural
 from .scenes import LARGEST_COUNT, Scene, Thing, is_held_out, is_sensible
 from .vocabulary import HABITATS, NOUNS, PLACES, PLAIN
 
@@ -68,7 +70,8 @@ def _ask(kind: str, noun: str, number: int, nouns: Nouns, rng: random.Random) ->
     for _ in range(300):
         scene = _scene(kind, noun, number, nouns, rng)
         nothing_to_keep_aside = kind == "one object" or kind == "counting" and scene.things[0].count == 1
-        if all(thing.colour in (None, *nouns[thing.noun]) for thing in scene.things) and is_sensible(scene) and (nothing_to_keep_aside or is_held_out(scene)):
+        countable = kind != "counting" or NOUNS[noun].countable
+        if countable and all(thing.colour in (None, *nouns[thing.noun]) for thing in scene.things) and is_sensible(scene) and (nothing_to_keep_aside or is_held_out(scene)):
             return Question(kind, _prompt(kind, scene), scene)
     return None
 
@@ -112,30 +115,11 @@ def _name(thing: Thing, counted: bool) -> str:
     if counted:
         return f"{NUMBERS[thing.count]} {word if thing.count == 1 else plural(word)}"
     phrase = f"{thing.colour} {word}" if thing.colour else word
-    return f"{article(phrase)} {phrase}"
+    return f"{article(phrase)} {phrase}" if is_countable(word) else phrase
 
 
-def article(phrase: str) -> str:
-    return "an" if phrase[0] in "aeio" or phrase.startswith(("umb", "ug")) else "a"
-
-
-def plural(name: str) -> str:
-    head, *rest = name.split(" of ", 1)
-    word = head.split()[-1]
-    irregular = {"mouse": "mice", "sheep": "sheep", "fish": "fish", "goose": "geese", "man": "men", "woman": "women", "child": "children"}
-    if word in irregular:
-        many = irregular[word]
-    elif word.endswith(("s", "x", "ch", "sh")):
-        many = word + "es"
-    elif word.endswith("y") and word[-2] not in "aeiou":
-        many = word[:-1] + "ies"
-    else:
-        many = word + "s"
-    return " ".join([head.removesuffix(word) + many, *(f"of {tail}" for tail in rest)])
-
-
-def make(target: Path, like: Path | None) -> None:
-    nouns = json.loads(like.read_text())["nouns"] if like else {noun.name: list(noun.colours) for noun in NOUNS.values()}
+def make(target: Path) -> None:
+    nouns = {noun.name: list(noun.colours) for noun in NOUNS.values()}
     rng = random.Random(2026)
     asked = [question for kind in KINDS for question in questions(kind, nouns, PER_KIND, rng)]
     lines = ",\n".join(f"    {json.dumps(_record(question), ensure_ascii=False)}" for question in asked)
@@ -147,5 +131,4 @@ def make(target: Path, like: Path | None) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--to", type=Path, required=True)
-    parser.add_argument("--nouns", type=Path, help="a list whose nouns are to be used; without it, the whole vocabulary")
-    make(*(lambda options: (options.to, options.nouns))(parser.parse_args()))
+    make(parser.parse_args().to)

@@ -127,7 +127,7 @@ class Renders(torch.utils.data.Dataset):
         return self.count
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, list[Instance]]:
-        self.bank = self.bank or ArtBank(self.work / "bank")
+        self.bank = self.bank or ArtBank(self.work)
         rng = random.Random(self.first_seed + i)
         while True:
             scene: Scene = random_scene(rng, held_out=rng.random() < 0.5, mix=MIX)

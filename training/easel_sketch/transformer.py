@@ -18,7 +18,7 @@ import torch.nn.functional as F
 
 from . import autoencoder, flow, parallel, text_encoders
 from .cache import cached_scene
-from .captions import caption
+from .captions import caption, load_strangers
 from .common import (
     DEVICE,
     Average,
@@ -38,8 +38,8 @@ from .vocabulary import NOUNS
 SHEET_PROMPTS = [
     *(Path(__file__).parent.parent / "sample-prompts.txt").read_text().strip().splitlines(),
     "an elephant in the desert", "A yellow bird in the sky", "a strawberry on a blue background", "a castle in Paris",
-    "a pink pig in a meadow", "a robot in space", "a red bicycle", "a hamburger", "a brown horse on the beach",
-    "an orange fish in the sea", "a rocket in the sky", "a house and a tree",
+    "a pink pig in a meadow", "a robot in space", "a red bicycle", "three apples", "a brown horse on the beach",
+    "a green cat and a red dog", "a bird above a house", "a house and a tree",
 ]  # fmt: skip
 HELD_OUT = 256  # cached scenes kept for the gap
 MUST_SHARE = 0.33  # of the samples: the nouns that must be recognised whatever else is not
@@ -55,6 +55,7 @@ class Visits(torch.utils.data.IterableDataset):
         available = int((work / "cached.txt").read_text())
         self.scenes = [cached_scene(i)[0] for i in range(available)]
         self.tokens = text_encoders.Tokens(work)
+        self.strangers = load_strangers(work)
         self.count, self.seed = batch, seed
         must = np.array([NOUNS[scene.things[0].noun].must for scene in self.scenes[HELD_OUT:]])
         weights = np.where(must, MUST_SHARE / max(1, must.sum()), (1 - MUST_SHARE) / max(1, (~must).sum()))
@@ -68,7 +69,7 @@ class Visits(torch.utils.data.IterableDataset):
             yield self.of((HELD_OUT + draws).tolist(), EMPTY_SHARE, rng)
 
     def of(self, indices: list[int], empty_share: float, rng: random.Random) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        captions = ["" if rng.random() < empty_share else caption(self.scenes[i], rng) for i in indices]
+        captions = ["" if rng.random() < empty_share else caption(self.scenes[i], rng, self.strangers) for i in indices]
         return torch.from_numpy(np.stack([self.latents[i] for i in indices])), *self.tokens(captions)
 
 
