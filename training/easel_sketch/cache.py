@@ -41,7 +41,7 @@ class Renders(torch.utils.data.Dataset):
         return self.stop - self.start
 
     def __getitem__(self, i: int) -> np.ndarray:
-        self.bank = self.bank or ArtBank(self.work / "bank")
+        self.bank = self.bank or ArtBank(self.work)
         return self.bank.render(*cached_scene(self.start + i))
 
 
