@@ -1,7 +1,7 @@
 """Captions: many ways to say what is in a scene, and the labels a reader should find in them.
 
 Wording, order, case and punctuation vary; filler and unrelated words are mixed in so that the text encoders learn to pass over
-what they do not know. Of two things the first named stands on the left.
+what they do not know. Of two things named without saying where, the first stands on the left.
 """
 
 import json
@@ -49,7 +49,7 @@ def common_words() -> list[str]:
     words = [word for size in (10, 20) for word in json.loads((folder / f"english-words-{size}.json").read_text())]
     own = {word for noun in NOUNS.values() for phrase in noun.words for word in phrase.split()} | set(COLOURS)
     own |= {word for phrases in PLACES.values() for phrase in phrases for word in phrase.lower().split()}
-    own |= {"grey", "violet", "scarlet", "left", "right", "background"}
+    own |= {"grey", "violet", "scarlet", "left", "right", "top", "above", "below", "over", "under", "beneath", "pair", "two", "three", "four", "background"}
     plurals = {word + "s" for word in own}
     return [word for word in words if word.isalpha() and len(word) > 1 and word not in own and word not in plurals]
 
@@ -67,21 +67,47 @@ def caption(scene: Scene, rng: random.Random) -> str:
     return _typeset(text, rng)
 
 
+NUMBERS = {2: ["two", "two", "2", "a pair of"], 3: ["three", "three", "3"], 4: ["four", "four", "4"]}
+LEFT = ["to the left of", "left of", "on the left of"]
+RIGHT = ["to the right of", "right of", "on the right of"]
+ABOVE = ["above", "above", "over", "on top of"]
+BELOW = ["below", "below", "under", "beneath", "underneath"]
+BESIDE = ["and", "and", "and", "and", "next to", "beside", "with", "near"]
+
+
 def _things(scene: Scene, rng: random.Random) -> str:
     if len(scene.things) == 1:
         return _thing(scene.things[0], rng, alone=True)
-    left, right = (_thing(thing, rng, alone=False) for thing in scene.things)
+    first, second = (_thing(thing, rng, alone=False) for thing in scene.things)
+    before, after = (ABOVE, BELOW) if scene.stacked else (LEFT, RIGHT)
     chance = rng.random()
-    if chance < 0.15:
-        return f"{left} to the left of {right}"
-    if chance < 0.3:
-        return f"{right} to the right of {left}"
-    return f"{left} {rng.choice(['and', 'and', 'and', 'next to', 'beside', 'with', 'near'])} {right}"
+    if chance < 0.5 and not scene.stacked:
+        return f"{first} {rng.choice(BESIDE)} {second}"
+    return f"{first} {rng.choice(before)} {second}" if chance < 0.75 else f"{second} {rng.choice(after)} {first}"
+
+
+def plural(phrase: str) -> str:
+    """The plural of a noun phrase, in which "of" may follow the noun."""
+    head, *rest = phrase.split(" of ", 1)
+    word = head.split()[-1]
+    irregular = {"mouse": "mice", "sheep": "sheep", "fish": "fish"}
+    if word in irregular:
+        many = irregular[word]
+    elif word.endswith(("s", "x", "ch", "sh")):
+        many = word + "es"
+    elif word.endswith("y") and word[-2] not in "aeiou":
+        many = word[:-1] + "ies"
+    else:
+        many = word + "s"
+    return " ".join([head.removesuffix(word) + many, *(f"of {tail}" for tail in rest)])
 
 
 def _thing(thing: Thing, rng: random.Random, alone: bool) -> str:
     noun = NOUNS[thing.noun]
     name = noun.words[0] if rng.random() < 0.6 else rng.choice(noun.words)
+    several = thing.count > 1
+    if several:
+        name = plural(name)
     colour = thing.colour
     if colour is None and noun.natural and not noun.colours and rng.random() < 0.3:
         colour = noun.natural
@@ -96,13 +122,15 @@ def _thing(thing: Thing, rng: random.Random, alone: bool) -> str:
     elif chance < 0.92:
         phrase, after = f"{rng.choice(['bright', 'dark', 'light', 'completely', 'deep'])} {colour} {name}", ""
     else:
-        phrase, after = name, rng.choice([f" that is {colour}", f" in {colour}", f" painted {colour}", f" of {colour} color"])
-    if adjective:
+        verb = "are" if several else "is"
+        phrase, after = name, rng.choice([f" that {verb} {colour}", f" in {colour}", f" painted {colour}", f" of {colour} color"])
+    if adjective and not (several and adjective in ("single", "lonely")):
         phrase = f"{adjective} {phrase}"
-    phrase = _article(phrase, rng) + after
+    phrase = (f"{rng.choice(NUMBERS[thing.count])} {phrase}" if several else _article(phrase, rng)) + after
     if alone and rng.random() < 0.4:
         action = rng.choice(ACTIONS[noun.kind])
-        phrase += rng.choice([f" {action}", f" {action}", f" is {action}", f" {action} {rng.choice(MANNERS)}"])
+        verb = "are" if several else "is"
+        phrase += rng.choice([f" {action}", f" {action}", f" {verb} {action}", f" {action} {rng.choice(MANNERS)}"])
     return phrase
 
 

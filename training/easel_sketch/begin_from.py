@@ -1,0 +1,51 @@
+"""Turns an exported folder back into checkpoints, so that training can go on from it.
+
+    python -m easel_sketch.begin_from ../models/easel-sketch --work WORK
+    python -m easel_sketch.distil --work WORK --steps 160
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, FluxTransformer2DModel
+from transformers import CLIPTextModel, T5EncoderModel
+
+from . import flow
+from .common import save_checkpoint
+
+
+def begin(folder: Path, work: Path) -> None:
+    for name in ("tokenizer", "tokenizer_2"):
+        shutil.copytree(folder / name, work / name, dirs_exist_ok=True)
+    weights = AutoencoderKL.from_pretrained(folder / "vae").float().state_dict()
+    save_checkpoint(work / "autoencoder.pt", model=weights, average={"values": weights})
+    encoders = torch.nn.ModuleDict(
+        {
+            "clip": CLIPTextModel.from_pretrained(folder / "text_encoder").float(),
+            "t5": T5EncoderModel.from_pretrained(folder / "text_encoder_2").float(),
+        }
+    )
+    save_checkpoint(work / "text_encoders.pt", models=encoders.state_dict())
+    weights = with_guidance(FluxTransformer2DModel.from_pretrained(folder / "transformer").float())
+    save_checkpoint(work / "transformer.pt", model=weights, average={"updates": 0, "values": weights})
+
+
+def with_guidance(model: FluxTransformer2DModel) -> dict:
+    """The weights of `flow.build`'s shape, whose guidance embedding adds nothing."""
+    config = model.config
+    fresh = flow.build(config.num_attention_heads, config.num_layers, config.num_single_layers)
+    weights = fresh.state_dict() | model.state_dict()
+    for name in weights:
+        if "guidance_embedder.linear_2" in name:
+            weights[name] = torch.zeros_like(weights[name])
+    return weights
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--work", type=Path, required=True)
+    arguments = parser.parse_args()
+    begin(arguments.folder, arguments.work)
