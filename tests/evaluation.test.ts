@@ -38,6 +38,6 @@ test("the model card's table holds the evaluation's own figures", () => {
   expect(versions.length).toBeGreaterThan(0);
   for (const [version, scores] of versions) {
     const figures = [...kinds, "overall"].map((column) => scores[column]!.toFixed(2));
-    expect(card).toContain(`| ${version} | ${figures.join(" | ")} |`);
+    expect(card).toContain(`| ${version} | ${scores["prompts"]} | ${figures.join(" | ")} |`);
   }
 });

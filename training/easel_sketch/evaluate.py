@@ -60,6 +60,11 @@ def scores(questions: list[Question], right: list[bool]) -> dict[str, float]:
     return {name: round(share, 3) for name, share in {**shares, "overall": float(np.mean(list(shares.values())))}.items()}
 
 
+def first_of_each(questions: list[Question], count: int) -> list[int]:
+    """Where the first `count` prompts of every kind stand in the list."""
+    return [i for kind in KINDS for i in [j for j, question in enumerate(questions) if question.kind == kind][:count]]
+
+
 def check(judge: Judge, bank: ArtBank, questions: list[Question]) -> dict[str, dict[str, float]]:
     """Of renders that show what a prompt asks for, the share that the judge calls right; and of renders of another prompt of its kind."""
     yes, wrongly = [], []
@@ -77,10 +82,10 @@ def next_of_kind(questions: list[Question], i: int) -> int:
     return same[(same.index(i) + 1) % len(same)]
 
 
-def pictures_of(folder: Path, count: int) -> list[np.ndarray]:
-    files = [folder / f"{i:04d}.png" for i in range(count)]
+def pictures_of(folder: Path, numbers: list[int]) -> list[np.ndarray]:
+    files = [folder / f"{i:04d}.png" for i in numbers]
     if missing := [file.name for file in files if not file.exists()]:
-        raise SystemExit(f"{len(missing)} of {count} pictures are missing in {folder}, the first is {missing[0]}; draw them all first.")
+        raise SystemExit(f"{len(missing)} of {len(files)} pictures are missing in {folder}, the first is {missing[0]}; draw them all first.")
     return [np.asarray(Image.open(file).convert("RGB")) for file in files]
 
 
@@ -96,12 +101,13 @@ def marked(picture: np.ndarray, right: bool) -> np.ndarray:
 def table(results: dict) -> str:
     """Markdown: versions down, kinds across."""
     columns = [*KINDS, "overall"]
-    lines = [f"| | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
+    lines = [f"| | prompts | {' | '.join(columns)} |", f"|---|---|{'---|' * len(columns)}"]
     rows = {**results.get("versions", {}), YARDSTICK["name"]: YARDSTICK["scores"]}
     if "judge" in results:
         rows["the judge, on renders of the same prompts"] = results["judge"]["right"]
         rows["the judge, wrongly content with another prompt's render"] = results["judge"]["wrongly right"]
-    lines += [f"| {name} | {' | '.join(f'{row[column]:.2f}' for column in columns)} |" for name, row in rows.items()]
+    for name, row in rows.items():
+        lines.append(f"| {name} | {row.get('prompts', '')} | {' | '.join(f'{row[column]:.2f}' for column in columns)} |")
     return "\n".join(lines)
 
 
@@ -114,9 +120,10 @@ def evaluate(options: argparse.Namespace) -> None:
     if options.check_judge:
         mine["judge"] = check(judge, ArtBank(options.work), questions)
     if options.pictures:
-        pictures = pictures_of(options.pictures, len(questions))
-        right = [is_right(question, found) for question, found in zip(questions, judging.look(judge, pictures))]
-        mine.setdefault("versions", {})[options.version] = scores(questions, right)
+        asked = first_of_each(questions, options.first)
+        pictures = pictures_of(options.pictures, asked)
+        right = [is_right(questions[i], found) for i, found in zip(asked, judging.look(judge, pictures))]
+        mine.setdefault("versions", {})[options.version] = {"prompts": len(asked), **scores([questions[i] for i in asked], right)}
         if options.sheet:
             save_sheet(options.sheet, [marked(picture, ok) for picture, ok in zip(pictures, right)], columns=30)
     temporary = file.with_suffix(".tmp")
@@ -130,6 +137,7 @@ if __name__ == "__main__":
     parser.add_argument("--prompts", type=Path, required=True)
     parser.add_argument("--judge", type=Path, help="an exported judge; without it, judge-NAME.safetensors beside the prompts")
     parser.add_argument("--pictures", type=Path, help="folder of pictures to judge")
+    parser.add_argument("--first", type=int, default=10**6, help="only this many prompts of each kind")
     parser.add_argument("--version", default="unnamed", help="what the table calls these pictures")
     parser.add_argument("--results", type=Path, default=RESULTS, help="file of all figures, which gains these")
     parser.add_argument("--sheet", type=Path, help="where to draw the judged pictures, small, the right ones in green frames")

@@ -220,6 +220,9 @@ def train(options: argparse.Namespace) -> None:
     work, steps = options.work, options.steps
     nouns = list(json.loads(options.nouns.read_text())["nouns"])
     pixels, labels = render_all(work, nouns, options.pictures, options.workers)
+    # Otherwise things alone, which are seen large, would be a few among many small ones.
+    shares = np.array([1 / max(1, len(things)) for things in labels])
+    shares /= shares.sum()
     torch.manual_seed(20)
     judge = Judge(nouns, options.width).to(DEVICE)
     optimizer = torch.optim.AdamW(judge.parameters(), lr=options.rate, weight_decay=0.02)
@@ -235,7 +238,7 @@ def train(options: argparse.Namespace) -> None:
     for step in range(start, stop):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, options.rate, decay_from=0.4)
-        chosen = np.sort(generator.choice(len(labels), options.batch, replace=False))
+        chosen = np.sort(generator.choice(len(labels), options.batch, replace=False, p=shares))
         x = _to_tensor(np.array(pixels[chosen]))
         there = [list(labels[i]) for i in chosen]
         for i, things in enumerate(there):
