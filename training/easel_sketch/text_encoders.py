@@ -188,13 +188,18 @@ def _table(shares: dict[str, tuple[float, float]]) -> str:
     return ", ".join(f"{name} {100 * a:.1f}/{100 * b:.1f}" for name, (a, b) in shares.items())
 
 
+def _text_model(clip: CLIPTextModel) -> nn.Module:
+    """The module with the layers: in some versions of transformers one further in."""
+    return getattr(clip, "text_model", clip)
+
+
 @torch.no_grad()
 def normalise(models: nn.ModuleDict, examples: Examples) -> None:
     """Scales both features to unit variance through the weights of the final layer norms."""
     clip_ids, t5_ids, _ = examples[0]
     context, pooled = encode(models, clip_ids, t5_ids)
     models["t5"].encoder.final_layer_norm.weight /= context.std()
-    final = models["clip"].text_model.final_layer_norm if hasattr(models["clip"], "text_model") else models["clip"].final_layer_norm
+    final = _text_model(models["clip"]).final_layer_norm
     final.weight /= pooled.std()
     final.bias /= pooled.std()
 
@@ -212,7 +217,7 @@ def load(work: Path, tokens: Tokens) -> nn.ModuleDict:
 
 @torch.no_grad()
 def teach_words(models: nn.ModuleDict, reader: Reader, tokens: Tokens) -> None:
-    """Begins embeddings and heads with the meanings of single words."""
+    """Begins embeddings and heads with the meanings of single words, which CLIP's first layer at once brings to the end token."""
     for tokenizer, embedding, scale, heads in (
         (tokens.t5, models["t5"].get_input_embeddings(), 1.0, reader.from_context),
         (tokens.clip, models["clip"].get_input_embeddings(), 0.05, reader.from_pooled),
@@ -223,6 +228,9 @@ def teach_words(models: nn.ModuleDict, reader: Reader, tokens: Tokens) -> None:
         for question, head in zip(QUESTIONS, heads):
             if question.endswith("noun"):
                 head.weight[: len(NOUNS)] = 0.2 * torch.stack([directions[name] for name in NOUNS])
+    attention = _text_model(models["clip"]).encoder.layers[0].self_attn
+    for projection in (attention.v_proj, attention.out_proj):
+        nn.init.eye_(projection.weight)
 
 
 def train(work: Path, steps: int, size: int, workers: int) -> None:
