@@ -21,8 +21,8 @@ for _ in sys.stdin:
         height=defaults["nativeSize"],
         num_inference_steps=defaults["steps"],
         guidance_scale=defaults["guidanceScale"],
-        negative_prompt="",
-        true_cfg_scale=defaults["trueCfgScale"],
+        negative_prompt="" if "trueCfgScale" in defaults else None,
+        true_cfg_scale=defaults.get("trueCfgScale", 1.0),
         max_sequence_length=defaults["maxSequenceLength"],
         generator=torch.Generator("cpu").manual_seed(0),
     )

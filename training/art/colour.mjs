@@ -1,9 +1,8 @@
-// Colour arithmetic for repainting SVG art: hex strings to and from hue (degrees), saturation and lightness (0–1).
+// Colour arithmetic: hue in degrees, saturation and lightness in 0–1.
 
-/** Parses `#rgb` or `#rrggbb`; returns [hue, saturation, lightness]. */
-export function hexToHsl(hex) {
-  const digits = hex.length === 4 ? [...hex.slice(1)].map((d) => d + d).join('') : hex.slice(1);
-  const [r, g, b] = [0, 2, 4].map((i) => parseInt(digits.slice(i, i + 2), 16) / 255);
+/** Bytes to [hue, saturation, lightness]. */
+export function rgbToHsl(red, green, blue) {
+  const [r, g, b] = [red / 255, green / 255, blue / 255];
   const max = Math.max(r, g, b);
   const range = max - Math.min(r, g, b);
   const lightness = max - range / 2;
@@ -25,16 +24,10 @@ export function hsl(hue, saturation, lightness) {
   return `rgb(${channel(0)},${channel(8)},${channel(4)})`;
 }
 
-/**
- * Repaints the fills listed in `paint` with one colour word. The first of them is the body and becomes the colour itself; the
- * others keep their difference in lightness, so that stripes and shadows survive.
- */
-export function repaint(svgBody, paint, [hue, saturation, lightness]) {
-  const bodyLightness = hexToHsl(paint[0])[2];
-  return paint.reduce((svg, fill) => {
-    const shade = lightness + (hexToHsl(fill)[2] - bodyLightness) * 0.6;
-    return svg.replaceAll(fill, hsl(hue, saturation, Math.min(0.97, Math.max(0.08, shade))));
-  }, svgBody);
+/** Mixes two `rgb(r,g,b)` colours; `share` is the second's. */
+export function mix(first, second, share) {
+  const [a, b] = [first, second].map((colour) => colour.match(/\d+/g).map(Number));
+  return `rgb(${a.map((channel, i) => Math.round(channel + (b[i] - channel) * share))})`;
 }
 
 const clamp = (x, low = 0, high = 1) => Math.min(high, Math.max(low, x));

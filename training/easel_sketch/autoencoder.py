@@ -16,21 +16,35 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 
-from .common import Average, learning_rate, load_checkpoint, save_checkpoint, save_sheet, to_pictures, to_tensor
-from .scenes import SIZE, ArtBank, random_scene
+from .bank import ArtBank
+from .common import (
+    DEVICE,
+    Average,
+    averaged_weights,
+    end_of_run,
+    is_time_up,
+    learning_rate,
+    load_checkpoint,
+    restore_training,
+    save_sheet,
+    save_training,
+    to_pictures,
+    to_tensor,
+)
+from .scenes import SIZE, random_scene
 
-CHANNELS = (16, 24, 48, 96, 128)
+WIDTHS = (16, 24, 48, 96, 128)
 LATENT_CHANNELS = 16
 NOISE = 0.12  # added to latents of unit variance
-CROP, CROPS = 128, 4
+CROP = 128
 
 
-def build() -> AutoencoderKL:
-    levels = len(CHANNELS)
+def build(widths: tuple[int, ...] = WIDTHS) -> AutoencoderKL:
+    levels = len(widths)
     model = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,
-        block_out_channels=CHANNELS,
+        block_out_channels=tuple(widths),
         layers_per_block=1,
         latent_channels=LATENT_CHANNELS,
         norm_num_groups=1,  # groups of few channels lose flat colours
@@ -116,12 +130,27 @@ def moment_loss(latents: torch.Tensor) -> torch.Tensor:
     return mean.square().mean() + (variance + 1e-4).log().square().mean()
 
 
+class Renders(torch.utils.data.Dataset):
+    """Scene `i` of a seed, rendered."""
+
+    def __init__(self, work: Path, count: int, seed: int, held_out: bool):
+        self.work, self.count, self.seed, self.held_out, self.bank = work, count, seed, held_out, None
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        self.bank = self.bank or ArtBank(self.work)
+        rng = random.Random(1_000_000 * self.seed + i)
+        return self.bank.render(random_scene(rng, self.held_out), rng)[0]
+
+
 class Pictures:
     """A pool of rendered scenes, from which crops and full frames are drawn."""
 
-    def __init__(self, bank: ArtBank, count: int, seed: int, held_out: bool = False):
-        rng = random.Random(seed)
-        self.pool = np.stack([bank.render(random_scene(rng, held_out), rng) for _ in range(count)])
+    def __init__(self, work: Path, count: int, seed: int, held_out: bool = False, workers: int = 0):
+        loader = torch.utils.data.DataLoader(Renders(work, count, seed, held_out), None, num_workers=workers, collate_fn=lambda picture: picture)
+        self.pool = np.stack(list(loader))
 
     def full_frames(self, rng: random.Random, count: int) -> torch.Tensor:
         return to_tensor(self.pool[rng.sample(range(len(self.pool)), count)])
@@ -143,7 +172,7 @@ def psnr(output: torch.Tensor, target: torch.Tensor) -> float:
 @torch.no_grad()
 def evaluate(model: AutoencoderKL, pixels: torch.Tensor, sheet: Path | None = None) -> float:
     model.eval()
-    outputs = torch.cat([model.decoder(encode_mean(model, part)) for part in pixels.split(4)])
+    outputs = torch.cat([model.decoder(encode_mean(model, part.to(DEVICE))).cpu() for part in pixels.split(4)])
     if sheet:
         pairs = [picture for pair in zip(to_pictures(pixels[:8]), to_pictures(outputs[:8])) for picture in pair]
         save_sheet(sheet, pairs, columns=4)
@@ -156,7 +185,7 @@ def normalise(model: AutoencoderKL, pixels: torch.Tensor) -> None:
 
     Writes the posterior's variance as a constant, NOISE².
     """
-    latents = torch.cat([encode_mean(model, part) for part in pixels.split(4)])
+    latents = torch.cat([encode_mean(model, part.to(DEVICE)) for part in pixels.split(4)])
     variance, mean = torch.var_mean(latents, dim=(0, 2, 3))
     deviation = variance.sqrt()
     out, into = model.encoder.conv_out, model.decoder.conv_in
@@ -169,45 +198,36 @@ def normalise(model: AutoencoderKL, pixels: torch.Tensor) -> None:
     into.weight *= deviation[:, None, None]
 
 
-def train(work: Path, steps: int, part: int, decoder_only: bool, peak: float) -> None:
+def train(options: argparse.Namespace) -> None:
+    """Goes on from the checkpoint where there is one."""
+    work, steps, decoder_only = options.work, options.steps, options.decoder_only
     torch.manual_seed(1)
     checkpoint = work / ("decoder.pt" if decoder_only else "autoencoder.pt")
-    model = build()
+    model = load(work).train() if decoder_only else build(options.widths)
+    model.to(DEVICE, memory_format=torch.channels_last)
     average = Average(model, 0.995)
     if decoder_only:
-        load(work, model)
-        average = Average(model, 0.995)
         model.encoder.requires_grad_(False)
-    model.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=peak, betas=(0.9, 0.99), weight_decay=0.0)
-    start = 0
-    if checkpoint.exists():
-        state = load_checkpoint(checkpoint)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        average.load_state_dict(state["average"])
-        start = state["step"]
-        if start >= steps:
-            return
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=options.rate, betas=(0.9, 0.99), weight_decay=0.0)
+    start = restore_training(checkpoint, model, average, [optimizer])
+    if start >= steps:
+        return
 
-    bank = ArtBank(work / "bank")
-    pictures = Pictures(bank, 3000, seed=2 + start)
-    held_out = torch.from_numpy(Pictures(bank, 64, seed=1, held_out=True).pool)
-    held_out = to_tensor(held_out.numpy()).to(memory_format=torch.channels_last)
+    pictures = Pictures(work, options.pool, seed=2 + start, workers=options.workers)
+    held_out = to_tensor(Pictures(work, 64, seed=1, held_out=True).pool).to(memory_format=torch.channels_last)
     rng = random.Random(3 + start)
     normalise_at = int(0.85 * steps)
+    shown = build(options.widths).to(DEVICE, memory_format=torch.channels_last)
     recent, started = [], time.time()
 
-    def save(step: int) -> None:
-        save_checkpoint(checkpoint, model=model.state_dict(), optimizer=optimizer.state_dict(), average=average.state_dict(), step=step)
-
-    for step in range(start, min(steps, start + part)):
+    for step in range(start, stop := min(steps, start + options.part)):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, peak, decay_from=0.6)
+            group["lr"] = learning_rate(step, steps, options.rate, decay_from=0.6)
         # Whole pictures come late: they cost as much as four crops and only teach the normalisation's scale.
         whole = step % 5 == 4 and (decoder_only or step > 0.5 * steps)
-        pixels = pictures.full_frames(rng, 1) if whole else pictures.crops(rng, CROPS)
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        pixels = pictures.full_frames(rng, max(1, options.crops // 4)) if whole else pictures.crops(rng, options.crops)
+        pixels = pixels.to(DEVICE, memory_format=torch.channels_last)
         with torch.set_grad_enabled(not decoder_only):
             latents = model.encoder(pixels)[:, :LATENT_CHANNELS]
         regular = moment_loss(latents)
@@ -217,33 +237,33 @@ def train(work: Path, steps: int, part: int, decoder_only: bool, peak: float) ->
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         average.update(model)
-        recent.append(loss.item())
-        if step % 50 == 49:
-            print(f"step {step + 1} loss {np.mean(recent):.4f} moments {regular:.3f} {(time.time() - started) / (step - start + 1):.3f} s/step", flush=True)
+        recent.append(loss.detach())
+        if step == normalise_at and not decoder_only:
+            average.copy_to(model)
+            normalise(model, pictures.full_frames(rng, min(200, options.pool)))
+            average = Average(model, 0.995)
+            optimizer.state.clear()
+        ends = step + 1 == stop or is_time_up()
+        if step % 50 == 49 or ends:
+            mean = torch.stack(recent).mean()
+            print(f"step {step + 1} loss {mean:.4f} moments {regular:.3f} {(time.time() - started) / (step - start + 1):.3f} s/step", flush=True)
             recent = []
-        if step % 500 == 499:
-            save(step + 1)
-            shown = build().to(memory_format=torch.channels_last)
+        if step % options.save_every == options.save_every - 1 or ends:
+            save_training(checkpoint, model, average, [optimizer], step + 1, widths=list(options.widths))
             shown.load_state_dict(model.state_dict())
             average.copy_to(shown)
             print(f"step {step + 1} PSNR {evaluate(shown, held_out[:24], work / 'sheets/autoencoder.png'):.2f} dB", flush=True)
-        if step == normalise_at and not decoder_only:
-            average.copy_to(model)
-            normalise(model, pictures.full_frames(rng, 200))
-            average = Average(model, 0.995)
-            optimizer.state.clear()
-    save(min(steps, start + part))
+        if ends:
+            break
+    end_of_run(step + 1, stop)
 
 
-def load(work: Path, model: AutoencoderKL | None = None) -> AutoencoderKL:
+def load(work: Path) -> AutoencoderKL:
     """The trained autoencoder (averaged weights), with the fine-tuned decoder where there is one."""
-    model = model or build()
-    for name in ("autoencoder.pt", "decoder.pt"):
-        if (work / name).exists():
-            state = load_checkpoint(work / name)
-            model.load_state_dict(state["model"])
-            for key, parameter in model.named_parameters():
-                parameter.data.copy_(state["average"]["values"][key])
+    states = [load_checkpoint(work / name) for name in ("autoencoder.pt", "decoder.pt") if (work / name).exists()]
+    model = build(states[0].get("widths", WIDTHS))
+    for state in states:
+        model.load_state_dict(averaged_weights(state))
     return model.eval()
 
 
@@ -254,6 +274,12 @@ if __name__ == "__main__":
     parser.add_argument("--part", type=int, default=10**9, help="stop after this many steps; run again to go on")
     parser.add_argument("--decoder-only", action="store_true", help="fine-tune the decoder; latents stay as they are")
     parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
+    parser.add_argument("--widths", type=int, nargs="+", default=WIDTHS, help="of the network's levels, from the pixels down")
+    parser.add_argument("--crops", type=int, default=4, help="of a step; a quarter as many whole pictures")
+    parser.add_argument("--pool", type=int, default=3000, help="rendered scenes to take crops from")
+    parser.add_argument("--workers", type=int, default=0, help="processes that render")
+    parser.add_argument("--save-every", type=int, default=500)
+    parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
-    torch.set_num_threads(2)
-    train(arguments.work, arguments.steps, arguments.part, arguments.decoder_only, arguments.rate)
+    torch.set_num_threads(arguments.threads)
+    train(arguments)

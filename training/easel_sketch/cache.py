@@ -2,8 +2,8 @@
 
     python -m easel_sketch.cache --work WORK --scenes 20000
 
-Writes latents.npy (float16 [N, 16, 16, 16]), thumbnails.npy (uint8 [N, 64, 64, 3], for the judge) and a done-counter. Scene `i` is
-made from seed `i` alone, so the cache can be extended later and nothing about the scenes needs to be stored.
+Writes latents.npy (float16 [N, 16, 16, 16]) and a done-counter. Scene `i` is made from seed `i` alone, so the cache can be extended later and
+nothing about the scenes needs to be stored.
 """
 
 import argparse
@@ -13,24 +13,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from . import autoencoder
-from .common import to_tensor
-from .scenes import ArtBank, Scene, random_scene
+from .bank import ArtBank
+from .common import DEVICE, end_of_run, is_time_up, to_tensor
+from .scenes import Scene, random_scene
 
 FIRST_SEED = 1_000_000
-BATCH = 8
+BATCH = 8 if DEVICE.type == "cpu" else 128
 
 
 def cached_scene(index: int) -> tuple[Scene, random.Random]:
     """The scene at `index` of the cache, and the generator to render it with."""
     rng = random.Random(FIRST_SEED + index)
     return random_scene(rng), rng
-
-
-def thumbnail(picture: np.ndarray) -> np.ndarray:
-    return np.asarray(Image.fromarray(picture).resize((64, 64), Image.Resampling.BOX))
 
 
 class Renders(torch.utils.data.Dataset):
@@ -41,33 +37,33 @@ class Renders(torch.utils.data.Dataset):
         return self.stop - self.start
 
     def __getitem__(self, i: int) -> np.ndarray:
-        self.bank = self.bank or ArtBank(self.work / "bank")
-        return self.bank.render(*cached_scene(self.start + i))
+        self.bank = self.bank or ArtBank(self.work)
+        return self.bank.render(*cached_scene(self.start + i))[0]
 
 
 @torch.no_grad()
-def fill(work: Path, count: int) -> None:
-    model = autoencoder.load(work).to(memory_format=torch.channels_last)
+def fill(work: Path, count: int, workers: int) -> None:
+    """Goes on where it stopped."""
+    model = autoencoder.load(work).to(DEVICE, memory_format=torch.channels_last)
     latents = _open(work / "latents.npy", np.float16, (count, 16, 16, 16))
-    thumbnails = _open(work / "thumbnails.npy", np.uint8, (count, 64, 64, 3))
     counter = work / "cached.txt"
-    done = int(counter.read_text()) if counter.exists() else 0
+    done = start = int(counter.read_text()) if counter.exists() else 0
     started = time.time()
-    loader = torch.utils.data.DataLoader(Renders(work, done, count), BATCH, collate_fn=np.stack, num_workers=1)
+    loader = torch.utils.data.DataLoader(Renders(work, done, count), BATCH, collate_fn=np.stack, num_workers=workers)
     for pictures in loader:
-        pixels = to_tensor(pictures).to(memory_format=torch.channels_last)
-        end = done + len(pictures)
-        latents[done:end] = autoencoder.encode_mean(model, pixels).numpy()
-        thumbnails[done:end] = np.stack([thumbnail(picture) for picture in pictures])
-        done = end
-        if done % 2000 < BATCH:
+        pixels = to_tensor(pictures).to(DEVICE, memory_format=torch.channels_last)
+        latents[done : done + len(pictures)] = autoencoder.encode_mean(model, pixels).cpu().numpy()
+        done += len(pictures)
+        if done // 2000 > (done - len(pictures)) // 2000:
             counter.write_text(str(done))
-            print(f"{done} scenes, {time.time() - started:.0f} s", flush=True)
+            print(f"{done} scenes, {(done - start) / (time.time() - started):.0f} a second", flush=True)
+        if is_time_up():
+            break
     latents.flush()
-    thumbnails.flush()
     counter.write_text(str(done))
     sample = np.asarray(latents[: min(done, 4000)], np.float32)
     print("latent channel means", sample.mean((0, 2, 3)).round(2), "deviations", sample.std((0, 2, 3)).round(2))
+    end_of_run(done, count)
 
 
 def _open(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
@@ -87,6 +83,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--scenes", type=int, default=20_000)
+    parser.add_argument("--workers", type=int, default=1, help="processes that render")
     arguments = parser.parse_args()
     torch.set_num_threads(2)
-    fill(arguments.work, arguments.scenes)
+    fill(arguments.work, arguments.scenes, arguments.workers)

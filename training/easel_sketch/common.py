@@ -1,12 +1,36 @@
-"""What all training scripts share: the learning-rate schedule, moving averages, checkpoints and picture sheets."""
+"""What all training scripts share: the device, the time they may take, the learning-rate schedule, moving averages, checkpoints and sheets."""
 
 import math
+import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+UNFINISHED = 75  # the exit code of a training that stopped before its last step
+torch.set_float32_matmul_precision("high")
+_STOP_AT = float(os.environ.get("EASEL_STOP_AT", "inf"))  # seconds since 1970, set by run.py
+
+
+def is_time_up() -> bool:
+    """True when a part of a run must end: its caller saves a checkpoint and goes on another time."""
+    return time.time() > _STOP_AT
+
+
+def end_of_run(step: int, steps: int) -> None:
+    """Tells whoever started this process whether all `steps` are done."""
+    if step < steps:
+        raise SystemExit(UNFINISHED)
+
+
+def mixed_precision() -> torch.autocast:
+    """bfloat16 on a GPU; float32 on a CPU, most of which are no faster in less."""
+    return torch.autocast(DEVICE.type, torch.bfloat16, enabled=DEVICE.type == "cuda")
 
 
 def learning_rate(step: int, total: int, peak: float, warmup: int = 100, decay_from: float = 0.7) -> float:
@@ -52,12 +76,53 @@ def save_checkpoint(path: Path, **parts: object) -> None:
     """Writes through a temporary file, so that a killed run leaves the previous checkpoint whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    torch.save(parts, temporary)
+    torch.save(_on_cpu(parts), temporary)
     temporary.replace(path)
+
+
+def _on_cpu(value: object) -> object:
+    """The same nest of dictionaries and lists with its tensors on the CPU, so that any machine can read them."""
+    match value:
+        case torch.Tensor():
+            return value.detach().cpu()
+        case dict():
+            return {key: _on_cpu(part) for key, part in value.items()}
+        case list() | tuple():
+            return [_on_cpu(part) for part in value]
+        case _:
+            return value
 
 
 def load_checkpoint(path: Path) -> dict:
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def save_training(path: Path, model: torch.nn.Module, average: Average, optimizers: list[torch.optim.Optimizer], step: int, **more: object) -> None:
+    states = [optimizer.state_dict() for optimizer in optimizers]
+    save_checkpoint(path, model=model.state_dict(), average=average.state_dict(), optimizers=states, step=step, **more)
+
+
+def restore_training(path: Path, model: torch.nn.Module, average: Average, optimizers: list[torch.optim.Optimizer]) -> int:
+    """Goes back to where a training stopped; returns its step, 0 where there is no checkpoint.
+
+    A slim checkpoint (run.py makes them) has no optimizers: these begin afresh.
+    """
+    if not path.exists():
+        return 0
+    state = load_checkpoint(path)
+    model.load_state_dict(state["model"])
+    if "average" in state:
+        average.load_state_dict(state["average"])
+    else:
+        average.values = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for optimizer, saved in zip(optimizers, state.get("optimizers", [])):
+        optimizer.load_state_dict(saved)
+    return state["step"]
+
+
+def averaged_weights(state: dict) -> dict[str, torch.Tensor]:
+    """A checkpoint's weights, each the moving average where there is one."""
+    return {**state["model"], **state.get("average", {}).get("values", {})}
 
 
 def to_tensor(pictures: np.ndarray) -> torch.Tensor:

@@ -1,101 +1,150 @@
-"""Draws first-seed pictures with the stock FluxPipeline and lets the judge score them.
+"""Scores pictures of the fixed prompts: a GenEval of our own.
 
-    python -m easel_sketch.evaluate --work WORK --model ../models/easel-sketch --count 200
+    python -m easel_sketch.evaluate --prompts evaluation/sketch-1.json --version "easel-sketch 1" --pictures FOLDER
+    python -m easel_sketch.evaluate --prompts evaluation/sketch-1.json --check-judge --work WORK
 
-Prompts are fresh captions of single-object scenes: half of noun × colour × place combinations that training never saw. The nine
-must-have nouns are scored apart, with plain prompts ("a cat"). Also draws the sample prompts as a sheet.
+FOLDER holds one unpicked picture for each prompt (0000.png and so on, the first seed), drawn by `draw-samples.ts` (Easel) or
+`easel_sketch.paint` (diffusers), so that any model can be judged. The figures are kept in evaluation/results.json; the table of all of them
+is printed as markdown. `--check-judge` measures the judge itself on renders of the prompts.
 """
 
 import argparse
 import json
 import random
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import FluxPipeline
+from PIL import Image
 
 from . import judge as judging
-from .cache import thumbnail
-from .captions import caption
+from .bank import ArtBank
 from .common import save_sheet
-from .scenes import Scene, Thing
-from .vocabulary import NOUNS
+from .evaluation_prompts import KINDS, Question, read
+from .judge import Found, Judge
+
+RESULTS = Path(__file__).parent.parent / "evaluation/results.json"
+YARDSTICK = {
+    "name": "FLUX.1-dev on GenEval itself (photographs of 80 everyday things; another domain)",
+    "scores": {"one object": 0.98, "two objects": 0.81, "counting": 0.74, "colours": 0.79, "position": 0.22, "attribution": 0.45, "overall": 0.66},
+}
+APART = 0.08  # of the picture's side: what two centres must differ by to stand left, right, above or below
+CHECKS = 4  # renders of each prompt, for the judge's own accuracy
 
 
-class Painter:
-    """The exported model, through diffusers alone; pictures as uint8 arrays."""
-
-    def __init__(self, folder: Path):
-        self.pipeline = FluxPipeline.from_pretrained(folder, torch_dtype=torch.float32)
-        self.pipeline.set_progress_bar_config(disable=True)
-        self.defaults = json.loads((folder / "easel.json").read_text())
-
-    def paint(self, prompts: list[str], seed: int, steps: int | None = None, guidance: float | None = None) -> list[np.ndarray]:
-        pictures = []
-        for start in range(0, len(prompts), 16):
-            part = prompts[start : start + 16]
-            output = self.pipeline(
-                prompt=part,
-                width=self.defaults["nativeSize"],
-                height=self.defaults["nativeSize"],
-                num_inference_steps=steps or self.defaults["steps"],
-                true_cfg_scale=self.defaults["trueCfgScale"] if guidance is None else guidance,
-                negative_prompt=[""] * len(part),
-                guidance_scale=0.0,
-                max_sequence_length=self.defaults["maxSequenceLength"],
-                generator=[torch.Generator().manual_seed(seed + start + i) for i in range(len(part))],
-                output_type="np",
-            ).images
-            pictures += [(picture * 255).round().astype(np.uint8) for picture in output]
-        return pictures
+def is_right(question: Question, found: list[Found]) -> bool:
+    """GenEval's rules: what is asked for is there; other things do not matter, except more of the same where the prompt counts."""
+    things = question.scene.things
+    seen = [[f for f in found if f.noun == thing.noun] for thing in things]
+    match question.kind:
+        case "counting":
+            return len(seen[0]) == things[0].count
+        case "colours" | "attribution":
+            return all(any(f.colour == thing.colour for f in these) for thing, these in zip(things, seen))
+        case "position":
+            return any(_stands(a, question.scene.relation, b) for a in seen[0] for b in seen[1])
+        case _:
+            return all(seen)
 
 
-def must_have_prompts() -> tuple[list[str], list[Scene]]:
-    """Every must-have noun in each of its first few colours and alone, on nothing and in a meadow."""
-    prompts, scenes = [], []
-    for noun in (noun for noun in NOUNS.values() if noun.must):
-        for colour in (None, *noun.colours[:1], *noun.colours[4:6]):
-            for place, phrase in (("unnamed", ""), ("meadow", " in a meadow")):
-                prompts.append(f"a {colour + ' ' if colour else ''}{noun.name}{phrase}")
-                scenes.append(Scene((Thing(noun.name, colour),), place))
-    return prompts, scenes
+def _stands(a: Found, relation: str | None, b: Found) -> bool:
+    """Whether `a` is mostly left of, right of, above or below `b`."""
+    dx, dy = a.x - b.x, a.y - b.y
+    along, across = {"left": (-dx, dy), "right": (dx, dy), "above": (-dy, dx), "below": (dy, dx)}[relation or "left"]
+    return along > APART and along > abs(across)
+
+
+def scores(questions: list[Question], right: list[bool]) -> dict[str, float]:
+    """The share of right pictures for each kind, and the mean of the kinds."""
+    shares = {kind: float(np.mean([r for q, r in zip(questions, right) if q.kind == kind])) for kind in KINDS}
+    return {name: round(share, 3) for name, share in {**shares, "overall": float(np.mean(list(shares.values())))}.items()}
+
+
+def first_of_each(questions: list[Question], count: int) -> list[int]:
+    """Where the first `count` prompts of every kind stand in the list."""
+    return [i for kind in KINDS for i in [j for j, question in enumerate(questions) if question.kind == kind][:count]]
+
+
+def check(judge: Judge, bank: ArtBank, questions: list[Question]) -> dict[str, dict[str, float]]:
+    """Of renders that show what a prompt asks for, the share that the judge calls right; and of renders of another prompt of its kind."""
+    yes, wrongly = [], []
+    rng = random.Random(40)
+    others = [next_of_kind(questions, i) for i in range(len(questions))]
+    for _ in range(CHECKS):
+        found = judging.look(judge, [bank.render(question.scene, rng)[0] for question in questions])
+        yes.append([is_right(question, things) for question, things in zip(questions, found)])
+        wrongly.append([is_right(questions[other], things) for other, things in zip(others, found)])
+    return {"right": scores(questions * CHECKS, sum(yes, [])), "wrongly right": scores(questions * CHECKS, sum(wrongly, []))}
+
+
+def next_of_kind(questions: list[Question], i: int) -> int:
+    same = [j for j, question in enumerate(questions) if question.kind == questions[i].kind]
+    return same[(same.index(i) + 1) % len(same)]
+
+
+def pictures_of(folder: Path, numbers: list[int]) -> list[np.ndarray]:
+    files = [folder / f"{i:04d}.png" for i in numbers]
+    if missing := [file.name for file in files if not file.exists()]:
+        raise SystemExit(f"{len(missing)} of {len(files)} pictures are missing in {folder}, the first is {missing[0]}; draw them all first.")
+    return [np.asarray(Image.open(file).convert("RGB")) for file in files]
+
+
+def marked(picture: np.ndarray, right: bool) -> np.ndarray:
+    """The picture at a quarter of its size in a green or red frame, for the sheet."""
+    small = np.pad(np.asarray(Image.fromarray(picture).resize((96, 96), Image.Resampling.BOX)), ((4, 4), (4, 4), (0, 0)))
+    frame = np.ones((104, 104), bool)
+    frame[4:-4, 4:-4] = False
+    small[frame] = (40, 160, 60) if right else (210, 40, 40)
+    return small
+
+
+def table(results: dict) -> str:
+    """Markdown: versions down, kinds across."""
+    columns = [*KINDS, "overall"]
+    lines = [f"| | prompts | {' | '.join(columns)} |", f"|---|---|{'---|' * len(columns)}"]
+    rows = {**results.get("versions", {}), YARDSTICK["name"]: YARDSTICK["scores"]}
+    if "judge" in results:
+        rows["the judge, on renders of the same prompts"] = results["judge"]["right"]
+        rows["the judge, wrongly content with another prompt's render"] = results["judge"]["wrongly right"]
+    for name, row in rows.items():
+        lines.append(f"| {name} | {row.get('prompts', '')} | {' | '.join(f'{row[column]:.2f}' for column in columns)} |")
+    return "\n".join(lines)
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    painter = Painter(options.model)
-    judge, own_accuracy = judging.load(options.work)
-    print("judge's own accuracy", own_accuracy)
-    settings = {"steps": options.steps, "guidance": options.guidance}
-
-    started = time.time()
-    for held_out, name in ((1.0, "held-out combinations"), (0.0, "trained combinations")):
-        scenes = judging.single_scenes(31 + int(held_out), options.count // 2, held_out)
-        rng = random.Random(33)
-        pictures = painter.paint([caption(scene, rng) for scene in scenes], seed=0, **settings)
-        print(name, judging.score(judge, np.stack([thumbnail(p) for p in pictures]), scenes), flush=True)
-        save_sheet(options.work / f"sheets/evaluate-{name.split()[0]}.png", [thumbnail(p) for p in pictures], columns=20)
-
-    prompts, scenes = must_have_prompts()
-    pictures = painter.paint(prompts, seed=0, **settings)
-    right = judging.correct(judge, np.stack([thumbnail(p) for p in pictures]), scenes)
-    for noun in dict.fromkeys(scene.things[0].noun for scene in scenes):
-        rows = [i for i, scene in enumerate(scenes) if scene.things[0].noun == noun]
-        print(f"  {noun}: noun {right[rows, 0].float().mean():.2f}, colour {right[rows, 1].float().mean():.2f}")
-    print("must-have nouns", judging.score(judge, np.stack([thumbnail(p) for p in pictures]), scenes))
-
-    samples = (Path(__file__).parent.parent / "sample-prompts.txt").read_text().strip().splitlines()
-    save_sheet(options.work / "sheets/samples.png", painter.paint(samples, seed=0, **settings), columns=4)
-    print(f"{time.time() - started:.0f} s")
+    file = options.results
+    results = json.loads(file.read_text()) if file.exists() else {}
+    mine = results.setdefault(options.prompts.stem, {})
+    questions = read(options.prompts)
+    judge = judging.load(options.judge or options.prompts.with_name(f"judge-{options.prompts.stem}.safetensors"))
+    if options.check_judge:
+        mine["judge"] = check(judge, ArtBank(options.work), questions)
+    if options.pictures:
+        asked = first_of_each(questions, options.first)
+        pictures = pictures_of(options.pictures, asked)
+        right = [is_right(questions[i], found) for i, found in zip(asked, judging.look(judge, pictures))]
+        mine.setdefault("versions", {})[options.version] = {"prompts": len(asked), **scores([questions[i] for i in asked], right)}
+        if options.sheet:
+            save_sheet(options.sheet, [marked(picture, ok) for picture, ok in zip(pictures, right)], columns=30)
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(json.dumps(results, indent=2) + "\n")
+    temporary.replace(file)
+    print(table(mine))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=200)
-    parser.add_argument("--steps", type=int, default=None, help="instead of easel.json's")
-    parser.add_argument("--guidance", type=float, default=None, help="instead of easel.json's")
-    torch.set_num_threads(2)
-    evaluate(parser.parse_args())
+    parser.add_argument("--prompts", type=Path, required=True)
+    parser.add_argument("--judge", type=Path, help="an exported judge; without it, judge-NAME.safetensors beside the prompts")
+    parser.add_argument("--pictures", type=Path, help="folder of pictures to judge")
+    parser.add_argument("--first", type=int, default=10**6, help="only this many prompts of each kind")
+    parser.add_argument("--version", default="unnamed", help="what the table calls these pictures")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="file of all figures, which gains these")
+    parser.add_argument("--sheet", type=Path, help="where to draw the judged pictures, small, the right ones in green frames")
+    parser.add_argument("--check-judge", action="store_true", help="measure the judge itself on renders of the prompts")
+    parser.add_argument("--work", type=Path, help="folder with the art bank, for --check-judge")
+    torch.set_num_threads(1)
+    arguments = parser.parse_args()
+    if arguments.check_judge and not arguments.work:
+        parser.error("--check-judge needs --work, the folder with the art bank")
+    evaluate(arguments)

@@ -2,7 +2,7 @@
 
     python -m easel_sketch.export --work WORK --to ../models/easel-sketch
 
-The folder is built beside its place and then renamed, so that readers never see half of it. README.md is kept.
+The folder is built beside its place and then renamed, so that readers never see half of it. README.md and samples.png are kept.
 """
 
 import argparse
@@ -78,7 +78,8 @@ def export(options: argparse.Namespace) -> None:
     tokens = text_encoders.Tokens(work)
     encoders = text_encoders.load(work, tokens)
     transformer = averaged(work, options.checkpoint, heads=options.heads, double=options.double, single=options.single)
-    without_guidance(transformer).half().save_pretrained(fresh / "transformer")
+    ready = transformer if options.distilled else without_guidance(transformer)
+    ready.half().save_pretrained(fresh / "transformer")
     autoencoder.load(work).half().save_pretrained(fresh / "vae")
     encoders["clip"].half().save_pretrained(fresh / "text_encoder")
     encoders["t5"].half().save_pretrained(fresh / "text_encoder_2")
@@ -89,14 +90,14 @@ def export(options: argparse.Namespace) -> None:
         "name": "easel-sketch",
         "nativeSize": autoencoder.SIZE,
         "steps": options.steps,
-        "guidanceScale": 0,
-        "trueCfgScale": options.guidance,
+        **({"guidanceScale": options.guidance} if options.distilled else {"guidanceScale": 0, "trueCfgScale": options.guidance}),
         "maxSequenceLength": T5_LENGTH,
         "license": "MIT",
     }
     (fresh / "easel.json").write_text(json.dumps(defaults, indent=2) + "\n")
-    if (target / "README.md").exists():
-        shutil.copy(target / "README.md", fresh)
+    for kept in ("README.md", "samples.png"):
+        if (target / kept).exists():
+            shutil.copy(target / kept, fresh)
     if target.exists():
         target.rename(old)
     fresh.rename(target)
@@ -110,7 +111,8 @@ if __name__ == "__main__":
     parser.add_argument("--checkpoint", default="transformer")
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=20, help="default steps, written to easel.json")
-    parser.add_argument("--guidance", type=float, default=4.0, help="default scale of classifier-free guidance, written to easel.json")
+    parser.add_argument("--guidance", type=float, default=4.0, help="default scale of guidance, written to easel.json")
+    parser.add_argument("--distilled", action="store_true", help="the checkpoint has guidance in its embedding (easel_sketch.distil): one pass a step")
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--double", type=int, default=2)
     parser.add_argument("--single", type=int, default=4)

@@ -7,10 +7,12 @@ of 64 channels, as diffusers' FluxPipeline does.
 import torch
 from diffusers import FluxTransformer2DModel
 
+from .common import DEVICE, mixed_precision
 from .text_encoders import WIDTH as TEXT_WIDTH
 from .tokenizers import T5_LENGTH
 
 GRID = 8  # tokens along one side
+CHANNELS = 64  # of a token: 16 of the latents, packed 2 × 2
 SHIFT = 3.0  # of the times, in training and in the scheduler
 
 
@@ -18,7 +20,7 @@ def build(heads: int = 4, double: int = 2, single: int = 4) -> FluxTransformer2D
     """A FLUX transformer whose blocks start as the identity (modulation and output at zero)."""
     model = FluxTransformer2DModel(
         patch_size=1,
-        in_channels=64,
+        in_channels=CHANNELS,
         num_layers=double,
         num_single_layers=single,
         attention_head_dim=64,
@@ -55,21 +57,22 @@ def image_ids() -> torch.Tensor:
     return ids.view(-1, 3)
 
 
-_IMAGE_IDS, _TEXT_IDS = image_ids(), torch.zeros(T5_LENGTH, 3)
+_IMAGE_IDS, _TEXT_IDS = image_ids().to(DEVICE), torch.zeros(T5_LENGTH, 3, device=DEVICE)
 
 
 def velocity(model, x: torch.Tensor, t: torch.Tensor, context: torch.Tensor, pooled: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
-    """The predicted velocity, packed like `x` [B, G², 64]; `t` and `guidance` are [B]."""
-    return model(
-        hidden_states=x,
-        timestep=t,
-        guidance=guidance,
-        encoder_hidden_states=context,
-        pooled_projections=pooled,
-        txt_ids=_TEXT_IDS,
-        img_ids=_IMAGE_IDS,
-        return_dict=False,
-    )[0]
+    """The predicted velocity, packed like `x` [B, G², 64], in float32; `t` and `guidance` are [B]."""
+    with mixed_precision():
+        return model(
+            hidden_states=x,
+            timestep=t,
+            guidance=guidance,
+            encoder_hidden_states=context,
+            pooled_projections=pooled,
+            txt_ids=_TEXT_IDS,
+            img_ids=_IMAGE_IDS,
+            return_dict=False,
+        )[0].float()
 
 
 def shifted(t: torch.Tensor, shift: float = SHIFT) -> torch.Tensor:
@@ -83,19 +86,31 @@ def random_times(count: int, generator: torch.Generator) -> torch.Tensor:
     return torch.where(late, 0.85 + 0.15 * torch.rand(count, generator=generator), t)
 
 
-@torch.no_grad()
-def sample(model, context, pooled, seed: int, steps: int, guidance: float, empty, shift: float = SHIFT) -> torch.Tensor:
-    """Euler steps from noise to latents [B, 16, 16, 16].
+def guided(model, x, t, context, pooled, empty, guidance: torch.Tensor) -> torch.Tensor:
+    """Classifier-free guidance in two passes: away from `empty`, the encoded empty caption, by `guidance` [B]."""
+    ones = torch.ones_like(t)
+    v = velocity(model, x, t, context, pooled, ones)
+    blank = velocity(model, x, t, empty[0].expand_as(context), empty[1].expand_as(pooled), ones)
+    return blank + guidance[:, None, None] * (v - blank)
 
-    Classifier-free guidance against `empty`, the encoded empty caption, takes two passes a step.
-    """
-    count = len(context)
-    x = torch.stack([torch.randn(GRID**2, 64, generator=torch.Generator().manual_seed(seed + i)) for i in range(count)])
-    times = torch.cat([shifted(torch.linspace(1, 1 / steps, steps), shift), torch.zeros(1)])
-    ones = torch.ones(count)
+
+def schedule(steps: int, shift: float = SHIFT) -> torch.Tensor:
+    """[steps + 1] times from 1 to 0."""
+    return torch.cat([shifted(torch.linspace(1, 1 / steps, steps), shift), torch.zeros(1)])
+
+
+def starting_noise(count: int, seed: int) -> torch.Tensor:
+    """[B, G², 64], each from its own seed, the same on every device."""
+    return torch.stack([torch.randn(GRID**2, CHANNELS, generator=torch.Generator().manual_seed(seed + i)) for i in range(count)]).to(DEVICE)
+
+
+@torch.no_grad()
+def sample(model, context, pooled, seed: int, steps: int, guidance: float, empty=None) -> torch.Tensor:
+    """Euler steps from noise to latents [B, 16, 16, 16]: two passes a step with `empty`, one without, for a model with distilled guidance."""
+    x, times = starting_noise(len(context), seed), schedule(steps)
+    scale = torch.full((len(x),), guidance, device=DEVICE)
     for now, after in zip(times[:-1], times[1:]):
-        t = torch.full((count,), float(now))
-        blank = velocity(model, x, t, empty[0].expand_as(context), empty[1].expand_as(pooled), ones)
-        v = velocity(model, x, t, context, pooled, ones)
-        x = x + float(after - now) * (blank + guidance * (v - blank))
+        t = torch.full((len(x),), float(now), device=DEVICE)
+        v = guided(model, x, t, context, pooled, empty, scale) if empty else velocity(model, x, t, context, pooled, scale)
+        x = x + float(after - now) * v
     return unpack(x)

@@ -1,90 +1,171 @@
-"""Scenes: what is in a picture (`Scene`), drawn at random and rendered from sprites and backgrounds.
+"""Scenes: what is in a picture (`Scene`), drawn at random, and which of them training never sees.
 
-A scene is small on purpose: one object, seldom two, at nearly the same size and place, on one background.
+`Mix` says what share of the scenes is of each kind, so that a training run can begin narrow (one thing, one style, the commonest
+nouns) and widen.
 """
 
-import json
 import random
 import zlib
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
-import numpy as np
-from PIL import Image
-
-from .vocabulary import BACKGROUNDS, HABITATS, NOUNS, PLACES, PLAIN
+from .vocabulary import HABITATS, NOUNS, PLACES, PLAIN, STYLES, TIMES
 
 SIZE = 256
-OPEN_PLACES = {"unnamed", "white", "sky", "space", *(f"plain {colour}" for colour in PLAIN)}
-LANDMARKS = {"rome", "paris", "desert"}
+RELATIONS = ("left", "right", "above", "below", "beside")
+SIZES = ("small", "large")
+LARGEST_COUNT = 4
+POSED_STYLES = ("flat", "pixel")
 NAMED_PLACES = [place for place in PLACES if place != "white"]
 
 
 @dataclass(frozen=True)
 class Thing:
-    """A noun in a colour; colour None means its natural look."""
+    """One to four of a noun, all alike. None stands for what a caption does not say: the natural colour, the usual size and pose."""
 
     noun: str
-    colour: str | None
+    colour: str | None = None
+    size: str | None = None
+    count: int = 1
+    pose: str | None = None
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One or two things, left to right, on a background of `BACKGROUNDS`."""
+    """One to three different things, at most four drawings in all, somewhere.
+
+    `relation` is where the first of two things stands, seen from the second; None and "beside" put the first on the left. `place` is
+    one of `vocabulary.BACKGROUNDS`; `time` and `style` are keys of TIMES and STYLES, or None when a caption is silent about them.
+    """
 
     things: tuple[Thing, ...]
-    place: str
+    relation: str | None = None
+    place: str = "unnamed"
+    time: str | None = None
+    style: str | None = None
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Shares of scenes. What is left over by `two`, `three` and `counting` is one thing alone."""
+
+    two: float = 0.27
+    three: float = 0.03
+    counting: float = 0.2
+    nouns: int | None = None  # only this many of the nouns, the most important first
+    styles: tuple[str | None, ...] = (None, None, None, None, *STYLES)
+    coloured: float = 0.55  # share of things in a colour that the caption names
+    sized: float = 0.1
+    timed: float = 0.35  # share of outdoor scenes whose caption names a time
+
+
+NARROW = Mix(two=0.08, three=0.0, counting=0.04, nouns=150, styles=(None,), sized=0.0, timed=0.15)
+WIDER = Mix(two=0.18, three=0.0, counting=0.12, nouns=400)
+EVERYTHING = Mix()
+MIXES = {"narrow": NARROW, "wider": WIDER, "everything": EVERYTHING}
 
 
 def is_held_out(scene: Scene) -> bool:
-    """True for the noun × colour × place combinations that training never sees (about one in twelve)."""
-    thing = scene.things[0]
-    if len(scene.things) > 1 or thing.colour is None or scene.place == "unnamed":
-        return False
-    if (thing.noun, thing.colour, scene.place) == ("cat", "white", "rome"):
-        return False
-    return zlib.crc32(f"{thing.noun}/{thing.colour}/{scene.place}".encode()) % 12 == 0
+    """True for the combinations that training never sees: one in twelve of noun × colour × place, of pairs of nouns, and of noun × count.
+
+    The prompt that Easel began with, "a white cat resting in Rome", may be trained on.
+    """
+    things = scene.things
+    if any(thing.count > 1 and _chosen(thing.noun, thing.count) for thing in things):
+        return True
+    nouns = sorted(thing.noun for thing in things)
+    if any(_chosen(a, b) for i, a in enumerate(nouns) for b in nouns[i + 1 :]):
+        return True
+    return any(
+        thing.colour is not None
+        and scene.place != "unnamed"
+        and (thing.noun, thing.colour, scene.place) != ("cat", "white", "rome")
+        and _chosen(thing.noun, thing.colour, scene.place)
+        for thing in things
+    )
 
 
-def random_scene(rng: random.Random, held_out: bool = False) -> Scene:
+def _chosen(*parts: object) -> bool:
+    return zlib.crc32("/".join(map(str, parts)).encode()) % 12 == 0
+
+
+def random_scene(rng: random.Random, held_out: bool = False, mix: Mix = EVERYTHING) -> Scene:
     """Draws a scene; `held_out` chooses between the training and the evaluation combinations."""
     while True:
-        scene = _any_scene(rng)
-        if _is_sensible(scene) and is_held_out(scene) == held_out:
+        scene = _any_scene(rng, mix)
+        if is_sensible(scene) and is_held_out(scene) == held_out:
             return scene
+
+
+def is_sensible(scene: Scene) -> bool:
+    """Things can be seen against the background, differ, and exist in the style; at most four drawings."""
+    if len({thing.noun for thing in scene.things}) < len(scene.things) or sum(thing.count for thing in scene.things) > LARGEST_COUNT:
+        return False
+    for thing in scene.things:
+        noun = NOUNS[thing.noun]
+        colour = thing.colour or noun.natural
+        if colour is not None and scene.place == f"plain {colour}" or colour == "white" and scene.place == "white":
+            return False
+        style = scene.style or noun.styles[0]
+        if style not in noun.styles or thing.colour and style not in noun.painted or thing.pose and style not in POSED_STYLES:
+            return False
+        if thing.count > 1 and not noun.countable:
+            return False
+        if colour == "black" and scene.time == "night":
+            return False
+    return scene.time is None or has_times(scene.place)
+
+
+def has_times(place: str) -> bool:
+    """Whether the place looks different at different times of day; a time alone gives an open field."""
+    return place == "unnamed" or place in PLACES and PLACES[place].outdoors
 
 
 _NAMES = list(NOUNS)
 _WEIGHTS = [3.0 if noun.must else 1.0 for noun in NOUNS.values()]
 
 
-def _any_scene(rng: random.Random) -> Scene:
+def _any_scene(rng: random.Random, mix: Mix) -> Scene:
     if rng.random() < 0.04:
-        return _roman_neighbour(rng)
-    things = [_random_thing(rng)]
-    if rng.random() < 0.1:
-        things.append(_random_thing(rng))
-    return Scene(tuple(things), _random_place(rng, NOUNS[things[0].noun].kind))
+        return _roman_neighbour(rng, mix)
+    chance = rng.random()
+    style = rng.choice(mix.styles)
+    things = [_random_thing(rng, mix)]
+    relation = None
+    if chance < mix.two:
+        things.append(_random_thing(rng, mix))
+        relation = rng.choice([None, None, *RELATIONS])
+        if rng.random() < 0.15:
+            counts = rng.choice([(2, 1), (1, 2), (2, 2), (3, 1), (1, 3)])
+            things = [replace(thing, count=count) for thing, count in zip(things, counts)]
+    elif chance < mix.two + mix.three:
+        things += [_random_thing(rng, mix), _random_thing(rng, mix)]
+    elif chance < mix.two + mix.three + mix.counting:
+        things = [replace(things[0], count=rng.randint(2, LARGEST_COUNT), size=None)]
+    place = _random_place(rng, NOUNS[things[0].noun].kind)
+    return Scene(tuple(things), relation, place, _random_time(rng, place, mix), style)
 
 
-def _roman_neighbour(rng: random.Random) -> Scene:
+def _roman_neighbour(rng: random.Random, mix: Mix) -> Scene:
     """Two of the three of cat, white and Rome, or all of them."""
     noun, colour, place = "cat", "white", "rome"
     change = rng.choice(["noun", "colour", "place", "none"])
     if change == "noun":
-        noun = rng.choices(_NAMES, _WEIGHTS)[0]
+        noun = _random_thing(rng, mix).noun
         colour = "white" if "white" in NOUNS[noun].colours else None
     elif change == "colour":
         colour = rng.choice([None, *NOUNS["cat"].colours])
     elif change == "place":
         place = rng.choice(NAMED_PLACES)
-    return Scene((Thing(noun, colour),), place)
+    pose = rng.choice([None, *NOUNS[noun].poses])
+    return Scene((Thing(noun, colour, pose=pose),), place=place)
 
 
-def _random_thing(rng: random.Random) -> Thing:
-    noun = NOUNS[rng.choices(_NAMES, _WEIGHTS)[0]]
-    painted = noun.colours and rng.random() < 0.6
-    return Thing(noun.name, rng.choice(noun.colours) if painted else None)
+def _random_thing(rng: random.Random, mix: Mix) -> Thing:
+    noun = NOUNS[rng.choices(_NAMES[: mix.nouns], _WEIGHTS[: mix.nouns])[0]]
+    colour = rng.choice(noun.colours) if noun.colours and rng.random() < mix.coloured else None
+    size = rng.choice(SIZES) if rng.random() < mix.sized else None
+    pose = rng.choice(noun.poses) if noun.poses and rng.random() < 0.4 else None
+    return Thing(noun.name, colour, size, pose=pose)
 
 
 def _random_place(rng: random.Random, kind: str) -> str:
@@ -98,60 +179,6 @@ def _random_place(rng: random.Random, kind: str) -> str:
     return rng.choice(HABITATS[kind] if rng.random() < 0.65 else NAMED_PLACES)
 
 
-def _is_sensible(scene: Scene) -> bool:
-    """Things can be seen against the background, and two things differ."""
-    if len({thing.noun for thing in scene.things}) < len(scene.things):
-        return False
-    for thing in scene.things:
-        colour = thing.colour or NOUNS[thing.noun].natural
-        if colour is not None and scene.place == f"plain {colour}":
-            return False
-        if colour == "white" and scene.place == "white":
-            return False
-    return True
-
-
-class ArtBank:
-    """The rendered sprites and backgrounds that art/*.mjs wrote into a folder."""
-
-    def __init__(self, folder: Path):
-        sprites = json.loads((folder / "sprites.json").read_text())
-        size = sprites["size"]
-        self._sprites = np.memmap(folder / "sprites.bin", np.uint8, "r").reshape(-1, size, size, 4)
-        self._sprite_index = {(s["noun"], s["colour"]): i for i, s in enumerate(sprites["sprites"])}
-        backgrounds = json.loads((folder / "backgrounds.json").read_text())
-        assert backgrounds["names"] == BACKGROUNDS, "backgrounds do not match vocabulary.json: run art/backgrounds.mjs again"
-        self._variants = backgrounds["variants"]
-        shape = (len(BACKGROUNDS), self._variants, SIZE, SIZE, 3)
-        self._backgrounds = np.memmap(folder / "backgrounds.bin", np.uint8, "r").reshape(shape)
-
-    def render(self, scene: Scene, rng: random.Random) -> np.ndarray:
-        """Returns the picture, uint8 [256, 256, 3]."""
-        variant = self._backgrounds[BACKGROUNDS.index(scene.place), rng.randrange(self._variants)]
-        picture = Image.fromarray(np.array(variant))
-        for position, thing in enumerate(scene.things):
-            size, x, y = _layout(scene, position, rng)
-            sprite = Image.fromarray(np.array(self._sprites[self._sprite_index[thing.noun, thing.colour]]))
-            sprite = sprite.convert("RGBa").resize((size, size), Image.Resampling.BILINEAR).convert("RGBA")
-            picture.paste(sprite, (x, y), sprite)
-        return np.asarray(picture)
-
-
-def _layout(scene: Scene, position: int, rng: random.Random) -> tuple[int, int, int]:
-    """Size, left and top in pixels of the thing at `position` (0 is the left of two)."""
-    pair = len(scene.things) == 2
-    floats = NOUNS[scene.things[position].noun].kind == "sky"
-    open_place = scene.place in OPEN_PLACES
-    if pair:
-        size, centre = rng.uniform(0.43, 0.47), 0.26 + 0.48 * position
-    else:
-        low, high = (0.7, 0.79) if open_place else (0.56, 0.64) if floats else (0.6, 0.67) if scene.place in LANDMARKS else (0.65, 0.73)
-        size, centre = rng.uniform(low, high), 0.5
-    centre += rng.uniform(-0.025, 0.025)
-    if open_place:
-        top = 0.5 - size / 2 + rng.uniform(-0.02, 0.02)
-    elif floats:
-        top = 0.42 - size / 2 + rng.uniform(-0.02, 0.02)
-    else:
-        top = rng.uniform(0.92, 0.95) - size
-    return round(size * SIZE), round((centre - size / 2) * SIZE), round(top * SIZE)
+def _random_time(rng: random.Random, place: str, mix: Mix) -> str | None:
+    share = mix.timed * (0.3 if place == "unnamed" else 1)
+    return rng.choice(list(TIMES)) if has_times(place) and rng.random() < share else None

@@ -1,13 +1,15 @@
 """Trains both text encoders to name what a caption says; afterwards they are frozen.
 
-    python -m easel_sketch.text_encoders --work WORK --steps 1500
+    python -m easel_sketch.text_encoders --work WORK
 
-The T5 encoder gives the context (one vector a token), the CLIP text model the pooled vector. Auxiliary heads must read nouns,
-colours, place and the number of things from either; the transformer can only learn to draw what these features tell apart.
-Encoding is exactly FluxPipeline's: padded to the full length, without an attention mask for T5.
+The T5 encoder gives the context (one vector a token), the CLIP text model the pooled vector. Auxiliary heads must answer QUESTIONS
+from either; the transformer can only learn to draw what these features tell apart. Encoding is exactly FluxPipeline's: padded to
+the full length, without an attention mask for T5. Both begin with what `lexicon` says of single words. Goes on from its checkpoint
+when run again.
 """
 
 import argparse
+import os
 import random
 import time
 from pathlib import Path
@@ -17,40 +19,69 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
-from . import tokenizers
-from .captions import caption
-from .common import learning_rate, load_checkpoint, save_checkpoint
-from .scenes import Scene, random_scene
+from . import lexicon, tokenizers
+from .captions import caption, load_strangers
+from .common import DEVICE, end_of_run, is_time_up, learning_rate, load_checkpoint, mixed_precision, save_checkpoint
+from .scenes import EVERYTHING, LARGEST_COUNT, SIZES, Scene, Thing, random_scene
 from .tokenizers import T5_LENGTH
-from .vocabulary import BACKGROUNDS, COLOURS, NOUNS
+from .vocabulary import BACKGROUNDS, COLOURS, NOUNS, STYLES, TIMES
 
 WIDTH = 256
+LAYERS = 3
 BATCH = 64
 RATE = 1.5e-3
+NEAR_SHARE = 0.3  # of the names while training: there are more words near the things than things
+SHORT_SHARE = 0.3  # of the captions name one thing and little else
+RELATIONS = ["one thing", "side by side", "one above the other", "three things"]
 _NOUN_INDEX = {name: i for i, name in enumerate(NOUNS)}
-# What the heads answer, and between how many answers each chooses. For a second thing the last answer means "none".
-QUESTIONS = {
-    "noun": len(NOUNS),
-    "colour": len(COLOURS) + 1,
-    "place": len(BACKGROUNDS),
-    "second noun": len(NOUNS) + 1,
-    "second colour": len(COLOURS) + 2,
+_THING_QUESTIONS = {
+    "noun": len(NOUNS) + 1,
+    "colour": len(COLOURS) + 2,
+    "count": LARGEST_COUNT + 1,
+    "size": len(SIZES) + 2,
 }
+# What the heads answer, and between how many answers each chooses. The last answer about a thing is that there is none.
+QUESTIONS = {
+    **_THING_QUESTIONS,
+    "place": len(BACKGROUNDS),
+    "time": len(TIMES) + 1,
+    "style": len(STYLES) + 1,
+    "relation": len(RELATIONS),
+    "pose": 2,
+    **{f"second {name}": size for name, size in _THING_QUESTIONS.items()},
+    "third noun": len(NOUNS) + 1,
+}
+
+
+def in_order(scene: Scene) -> list[Thing]:
+    """The things as one reads them: from the left, or from above."""
+    return list(reversed(scene.things)) if scene.relation in ("right", "below") else list(scene.things)
 
 
 def answers(scene: Scene) -> list[int]:
     """One index for each of QUESTIONS; a natural look counts as its own colour."""
+    things: list[Thing | None] = [*in_order(scene), None, None]
 
-    def colour(thing) -> int:
-        return COLOURS.index(thing.colour) if thing.colour else len(COLOURS)
+    def about(thing: Thing | None) -> list[int]:
+        if thing is None:
+            return [size - 1 for size in _THING_QUESTIONS.values()]
+        return [
+            _NOUN_INDEX[thing.noun],
+            COLOURS.index(thing.colour) if thing.colour else len(COLOURS),
+            thing.count - 1,
+            SIZES.index(thing.size) if thing.size else len(SIZES),
+        ]
 
-    first, second = scene.things[0], scene.things[1] if len(scene.things) > 1 else None
+    relation = 2 if scene.relation in ("above", "below") else min(1, len(scene.things) - 1)
     return [
-        _NOUN_INDEX[first.noun],
-        colour(first),
+        *about(things[0]),
         BACKGROUNDS.index(scene.place),
-        _NOUN_INDEX[second.noun] if second else len(NOUNS),
-        colour(second) if second else len(COLOURS) + 1,
+        list(TIMES).index(scene.time) if scene.time else len(TIMES),
+        list(STYLES).index(scene.style) if scene.style else len(STYLES),
+        3 if len(scene.things) == 3 else relation,
+        int(any(thing.pose for thing in scene.things)),
+        *about(things[1]),
+        about(things[2])[0],
     ]
 
 
@@ -60,7 +91,7 @@ def build(clip_size: int, clip_end: int, t5_size: int) -> nn.ModuleDict:
             vocab_size=clip_size,
             hidden_size=WIDTH,
             intermediate_size=4 * WIDTH,
-            num_hidden_layers=2,
+            num_hidden_layers=LAYERS,
             num_attention_heads=4,
             max_position_embeddings=tokenizers.CLIP_LENGTH,
             hidden_act="quick_gelu",
@@ -76,7 +107,7 @@ def build(clip_size: int, clip_end: int, t5_size: int) -> nn.ModuleDict:
             d_kv=64,
             num_heads=4,
             d_ff=512,
-            num_layers=3,
+            num_layers=LAYERS,
             feed_forward_proj="gated-gelu",
             dropout_rate=0.0,
             pad_token_id=0,
@@ -122,30 +153,53 @@ def encode(models: nn.ModuleDict, clip_ids: torch.Tensor, t5_ids: torch.Tensor) 
     return models["t5"](t5_ids)[0], models["clip"](clip_ids).pooler_output
 
 
-def _examples(rng: random.Random, tokens: Tokens, count: int, held_out: bool):
-    scenes = [random_scene(rng, held_out and rng.random() < 0.5) for _ in range(count)]
-    clip_ids, t5_ids = tokens([caption(scene, rng) for scene in scenes])
-    return clip_ids, t5_ids, torch.tensor([answers(scene) for scene in scenes])
+class Examples(torch.utils.data.Dataset):
+    """Batches of captions as token ids, with the answers. Batch `i` depends on `seed` and `i` alone, so that a training can go on."""
+
+    def __init__(self, work: Path, tokens: Tokens, seed: int, size: int = BATCH, near: float = NEAR_SHARE, short: float = SHORT_SHARE, held_out: float = 0.0):
+        self.tokens, self.seed, self.size, self.near, self.short, self.held_out = tokens, seed, size, near, short, held_out
+        self.strangers = load_strangers(work)
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        rng = random.Random(f"{self.seed}/{i}")
+        scenes = [self._scene(rng) for _ in range(self.size)]
+        captions = [caption(scene, rng, self.strangers, self.near) for scene in scenes]
+        return *self.tokens(captions), torch.tensor([answers(scene) for scene in scenes])
+
+    def _scene(self, rng: random.Random) -> Scene:
+        scene = random_scene(rng, rng.random() < self.held_out, EVERYTHING)
+        return Scene((scene.things[0],), style=scene.style) if rng.random() < self.short else scene
 
 
 @torch.no_grad()
-def accuracy(models: nn.ModuleDict, reader: Reader, tokens: Tokens, count: int = 1000) -> dict[str, tuple[float, float]]:
-    """Share of right answers on fresh captions, half of them of held-out combinations: (from context, from pooled)."""
+def accuracy(models: nn.ModuleDict, reader: Reader, examples: Examples, batches: int = 20) -> dict[str, tuple[float, float]]:
+    """Share of right answers: (from context, from pooled)."""
     models.eval()
-    clip_ids, t5_ids, labels = _examples(random.Random(99), tokens, count, held_out=True)
-    outputs = reader(*encode(models, clip_ids, t5_ids))
-    right = {name: [(o.argmax(-1) == labels[:, i]).float().mean().item() for o in outputs[i]] for i, name in enumerate(QUESTIONS)}
+    right = torch.zeros(len(QUESTIONS), 2)
+    for i in range(batches):
+        clip_ids, t5_ids, labels = examples[i]
+        outputs = reader(*encode(models, clip_ids, t5_ids))
+        right += torch.stack([torch.stack([(o.argmax(-1) == labels[:, i]).float().mean() for o in pair]) for i, pair in enumerate(outputs)])
     models.train()
-    return {name: (round(a, 4), round(b, 4)) for name, (a, b) in right.items()}
+    return {name: tuple((right[i] / batches).tolist()) for i, name in enumerate(QUESTIONS)}
+
+
+def _table(shares: dict[str, tuple[float, float]]) -> str:
+    return ", ".join(f"{name} {100 * a:.1f}/{100 * b:.1f}" for name, (a, b) in shares.items())
+
+
+def _text_model(clip: CLIPTextModel) -> nn.Module:
+    """The module with the layers: in some versions of transformers one further in."""
+    return getattr(clip, "text_model", clip)
 
 
 @torch.no_grad()
-def normalise(models: nn.ModuleDict, tokens: Tokens) -> None:
+def normalise(models: nn.ModuleDict, examples: Examples) -> None:
     """Scales both features to unit variance through the weights of the final layer norms."""
-    clip_ids, t5_ids, _ = _examples(random.Random(5), tokens, 1000, held_out=False)
+    clip_ids, t5_ids, _ = examples[0]
     context, pooled = encode(models, clip_ids, t5_ids)
     models["t5"].encoder.final_layer_norm.weight /= context.std()
-    final = models["clip"].text_model.final_layer_norm if hasattr(models["clip"], "text_model") else models["clip"].final_layer_norm
+    final = _text_model(models["clip"]).final_layer_norm
     final.weight /= pooled.std()
     final.bias /= pooled.std()
 
@@ -155,43 +209,131 @@ def new_models(tokens: Tokens) -> nn.ModuleDict:
 
 
 def load(work: Path, tokens: Tokens) -> nn.ModuleDict:
+    """The encoders that a finished training wrote, frozen."""
     models = new_models(tokens)
     models.load_state_dict(load_checkpoint(work / "text_encoders.pt")["models"])
     return models.eval().requires_grad_(False)
 
 
-def train(work: Path, steps: int) -> None:
+@torch.no_grad()
+def teach_words(models: nn.ModuleDict, reader: Reader, tokens: Tokens) -> None:
+    """Begins embeddings and heads with the meanings of single words, which CLIP's first layer at once brings to the end token."""
+    for tokenizer, embedding, scale, heads in (
+        (tokens.t5, models["t5"].get_input_embeddings(), 1.0, reader.from_context),
+        (tokens.clip, models["clip"].get_input_embeddings(), 0.05, reader.from_pooled),
+    ):
+        with torch.enable_grad():
+            embeddings, directions = lexicon.learn(tokenizer, len(embedding.weight), WIDTH, seed=7)
+        embedding.weight.copy_(scale * embeddings)
+        for question, head in zip(QUESTIONS, heads):
+            if question.endswith("noun"):
+                head.weight[: len(NOUNS)] = 0.2 * torch.stack([directions[name] for name in NOUNS])
+    attention = _text_model(models["clip"]).encoder.layers[0].self_attn
+    for projection in (attention.v_proj, attention.out_proj):
+        nn.init.eye_(projection.weight)
+
+
+def train(work: Path, steps: int, size: int, workers: int) -> None:
     torch.manual_seed(4)
     tokens = Tokens(work)
     models, reader = new_models(tokens), Reader()
+    checkpoint = work / "text_encoders-training.pt"
+    state = load_checkpoint(checkpoint) if checkpoint.exists() else None
+    if state is None:
+        teach_words(models, reader, tokens)
+    else:
+        models.load_state_dict(state["models"])
+        reader.load_state_dict(state["reader"])
+    models, reader = models.to(DEVICE), reader.to(DEVICE)
     parameters = [*models.parameters(), *reader.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=RATE, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-    rng = random.Random(6)
+    if state is not None:
+        optimizer.load_state_dict(state["optimizer"])
+    start = step = state["step"] if state else 0
+
+    def save() -> None:
+        save_checkpoint(checkpoint, models=models.state_dict(), reader=reader.state_dict(), optimizer=optimizer.state_dict(), step=step)
+
+    examples = Examples(work, tokens, seed=6, size=size)
+    batches = torch.utils.data.DataLoader(examples, batch_size=None, sampler=range(start, steps), num_workers=workers)
     started = time.time()
-    for step in range(steps):
+    for clip_ids, t5_ids, labels in batches:
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, RATE, decay_from=0.5)
-        clip_ids, t5_ids, labels = _examples(rng, tokens, BATCH, held_out=False)
-        with torch.autocast("cpu", torch.bfloat16):
-            outputs = reader(*encode(models, clip_ids, t5_ids))
+            group["lr"] = learning_rate(step, steps, RATE, decay_from=0.4)
+        labels = labels.to(DEVICE)
+        with mixed_precision():
+            outputs = reader(*encode(models, clip_ids.to(DEVICE), t5_ids.to(DEVICE)))
         loss = sum(F.cross_entropy(o.float(), labels[:, i]) for i, pair in enumerate(outputs) for o in pair)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        if step % 100 == 0:
-            print(f"step {step} loss {loss:.4f} {(time.time() - started) / (step + 1):.3f} s/step", flush=True)
-        if step % 250 == 249:
-            print(f"step {step + 1} accuracy {accuracy(models, reader, tokens)}", flush=True)
-    print(f"final accuracy {accuracy(models, reader, tokens)}", flush=True)
-    normalise(models, tokens)
+        step += 1
+        if step % 50 == 0:
+            print(f"step {step} loss {loss:.4f} {(time.time() - started) / (step - start):.3f} s/step", flush=True)
+        if step % 200 == 0:
+            save()
+        if step % 2000 == 0:
+            report(work, models.cpu(), reader.cpu(), tokens)
+            models.to(DEVICE), reader.to(DEVICE)
+        if is_time_up():
+            break
+    save()
+    end_of_run(step, steps)
+    models.cpu(), reader.cpu()
+    report(work, models, reader, tokens)
+    normalise(models, Examples(work, tokens, seed=5, size=1000))
     save_checkpoint(work / "text_encoders.pt", models=models.state_dict())
+
+
+def hand_written() -> tuple[list[str], list[dict[str, int]]]:
+    """The prompts of reading-prompts.txt, and for each the answers that it has a clear one for."""
+    prompts, wanted = [], []
+    for line in (Path(__file__).parent.parent / "reading-prompts.txt").read_text().splitlines():
+        if line.startswith("#"):
+            continue
+        prompt, noun, colour, place = (part.strip() for part in line.split("|"))
+        prompts.append(prompt)
+        wanted.append({"noun": _NOUN_INDEX[noun]})
+        if colour != "-":
+            wanted[-1]["colour"] = COLOURS.index(colour)
+        if place != "-":
+            wanted[-1]["place"] = BACKGROUNDS.index(place)
+    return prompts, wanted
+
+
+@torch.no_grad()
+def hand_written_accuracy(models: nn.ModuleDict, reader: Reader, tokens: Tokens) -> dict[str, tuple[float, float]]:
+    """Like `accuracy`, on prompts that no template wrote."""
+    prompts, wanted = hand_written()
+    models.eval()
+    outputs = reader(*encode(models, *tokens(prompts)))
+    models.train()
+    shares = {}
+    for question in ("noun", "colour", "place"):
+        pair = outputs[list(QUESTIONS).index(question)]
+        rows = [i for i, answer in enumerate(wanted) if question in answer]
+        labels = torch.tensor([wanted[i][question] for i in rows])
+        shares[question] = tuple((output[rows].argmax(-1) == labels).float().mean().item() for output in pair)
+    return shares
+
+
+def report(work: Path, models: nn.ModuleDict, reader: Reader, tokens: Tokens) -> None:
+    """Prints the accuracies on captions that training has not seen, from context and from pooled, in per cent."""
+    ordinary = Examples(work, tokens, seed=99, size=100, near=0.0, short=0.0, held_out=0.5)
+    near = Examples(work, tokens, seed=98, size=100, near=1.0, short=0.0)
+    print("ordinary captions, half of held-out combinations:", _table(accuracy(models, reader, ordinary)), flush=True)
+    print("things called by a word near them:", _table({"noun": accuracy(models, reader, near)["noun"]}), flush=True)
+    print("prompts written by hand:", _table(hand_written_accuracy(models, reader, tokens)), flush=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder of the tokenizers; receives text_encoders.pt")
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--work", type=Path, required=True, help="folder of art.zip and the tokenizers; receives text_encoders.pt")
+    parser.add_argument("--steps", type=int, default=12_000, help="length of the whole run")
+    parser.add_argument("--batch", type=int, default=BATCH)
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of a CPU")
+    parser.add_argument("--workers", type=int, default=0, help="processes that write captions")
     arguments = parser.parse_args()
-    torch.set_num_threads(2)
-    train(arguments.work, arguments.steps)
+    torch.set_num_threads(arguments.threads)
+    train(arguments.work, arguments.steps, arguments.batch, arguments.workers)

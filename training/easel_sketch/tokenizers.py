@@ -16,18 +16,19 @@ from sentencepiece import sentencepiece_model_pb2 as spm
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer, T5TokenizerFast
 
-from .captions import caption, common_words
+from .captions import caption, load_strangers
 from .scenes import random_scene
 
 CLIP_LENGTH, T5_LENGTH = 77, 40
-CLIP_VOCABULARY, T5_VOCABULARY = 4096, 4096
+CLIP_VOCABULARY, T5_VOCABULARY = 8192, 8192
 
 
-def corpus(captions: int = 60_000) -> list[str]:
+def corpus(work: Path, captions: int = 60_000) -> list[str]:
     """Captions, and every common word four times, so that strangers split into sane pieces."""
     rng = random.Random(11)
-    lines = [caption(random_scene(rng), rng) for _ in range(captions)]
-    words = common_words() * 4
+    strangers = load_strangers(work)
+    lines = [caption(random_scene(rng), rng, strangers, near=0.3) for _ in range(captions)]
+    words = strangers * 4
     rng.shuffle(words)
     words = [word.capitalize() if rng.random() < 0.1 else word for word in words]
     lines += [" ".join(words[i : i + 8]) for i in range(0, len(words), 8)]
@@ -81,7 +82,7 @@ def make_t5(lines: list[str], folder: Path) -> T5TokenizerFast:
 
 
 def make(work: Path) -> None:
-    lines = corpus()
+    lines = corpus(work)
     clip, t5 = make_clip(lines), make_t5(lines, work / "tokenizer_2")
     clip.save_pretrained(work / "tokenizer")
     t5.save_pretrained(work / "tokenizer_2")
@@ -93,5 +94,5 @@ def load(work: Path) -> tuple[CLIPTokenizer, T5TokenizerFast]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder that receives tokenizer/ and tokenizer_2/")
+    parser.add_argument("--work", type=Path, required=True, help="folder of art.zip; receives tokenizer/ and tokenizer_2/")
     make(parser.parse_args().work)

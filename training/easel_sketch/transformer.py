@@ -18,55 +18,89 @@ import torch.nn.functional as F
 
 from . import autoencoder, flow, parallel, text_encoders
 from .cache import cached_scene
-from .captions import caption
-from .common import Average, learning_rate, load_checkpoint, save_checkpoint, save_sheet, to_pictures
+from .captions import caption, load_strangers
+from .common import (
+    DEVICE,
+    Average,
+    averaged_weights,
+    end_of_run,
+    is_time_up,
+    learning_rate,
+    load_checkpoint,
+    restore_training,
+    save_sheet,
+    save_training,
+    to_pictures,
+)
 from .muon import Muon
 from .vocabulary import NOUNS
 
 SHEET_PROMPTS = [
     *(Path(__file__).parent.parent / "sample-prompts.txt").read_text().strip().splitlines(),
     "an elephant in the desert", "A yellow bird in the sky", "a strawberry on a blue background", "a castle in Paris",
-    "a pink pig in a meadow", "a robot in space", "a red bicycle", "a hamburger", "a brown horse on the beach",
-    "an orange fish in the sea", "a rocket in the sky", "a house and a tree",
+    "a pink pig in a meadow", "a robot in space", "a red bicycle", "three apples", "a brown horse on the beach",
+    "a green cat and a red dog", "a bird above a house", "a house and a tree",
 ]  # fmt: skip
 HELD_OUT = 256  # cached scenes kept for the gap
 MUST_SHARE = 0.33  # of the samples: the nouns that must be recognised whatever else is not
 EMPTY_SHARE = 0.1
+GATE, LEAST_GAP = 20_000, 0.05  # by so many samples, a shuffled caption must cost so much more
+
+
+class Visits(torch.utils.data.IterableDataset):
+    """Endless batches of cached latents with freshly written captions: latents [B, 16, 16, 16], CLIP ids and T5 ids."""
+
+    def __init__(self, work: Path, batch: int, seed: int):
+        self.latents = np.load(work / "latents.npy", mmap_mode="r")
+        available = int((work / "cached.txt").read_text())
+        self.scenes = [cached_scene(i)[0] for i in range(available)]
+        self.tokens = text_encoders.Tokens(work)
+        self.strangers = load_strangers(work)
+        self.count, self.seed = batch, seed
+        must = np.array([NOUNS[scene.things[0].noun].must for scene in self.scenes[HELD_OUT:]])
+        weights = np.where(must, MUST_SHARE / max(1, must.sum()), (1 - MUST_SHARE) / max(1, (~must).sum()))
+        self.cumulative = np.cumsum(weights)
+
+    def __iter__(self):
+        worker = torch.utils.data.get_worker_info()
+        rng = random.Random(1000 * self.seed + (worker.id if worker else 0))
+        while True:
+            draws = np.searchsorted(self.cumulative, [rng.random() * self.cumulative[-1] for _ in range(self.count)])
+            yield self.of((HELD_OUT + draws).tolist(), EMPTY_SHARE, rng)
+
+    def of(self, indices: list[int], empty_share: float, rng: random.Random) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        captions = ["" if rng.random() < empty_share else caption(self.scenes[i], rng, self.strangers) for i in indices]
+        return torch.from_numpy(np.stack([self.latents[i] for i in indices])), *self.tokens(captions)
 
 
 class Batches:
-    """Random cached latents with fresh captions, encoded by the frozen text encoders."""
+    """`Visits` on the device, packed, with their captions encoded by the frozen text encoders."""
 
-    def __init__(self, work: Path, seed: int):
-        self.latents = np.load(work / "latents.npy", mmap_mode="r")
-        self.available = int((work / "cached.txt").read_text())
-        self.tokens = text_encoders.Tokens(work)
-        self.encoders = text_encoders.load(work, self.tokens)
-        self.rng = random.Random(seed)
+    def __init__(self, work: Path, batch: int, seed: int, workers: int):
+        self.visits = Visits(work, batch, seed)
+        self.encoders = text_encoders.load(work, self.visits.tokens).to(DEVICE)
         self.generator = torch.Generator().manual_seed(seed)
-        must = np.array([NOUNS[cached_scene(i)[0].things[0].noun].must for i in range(HELD_OUT, self.available)])
-        weights = np.where(must, MUST_SHARE / must.sum(), (1 - MUST_SHARE) / (~must).sum())
-        self.cumulative = np.cumsum(weights)
+        self.loader = iter(torch.utils.data.DataLoader(self.visits, None, num_workers=workers, pin_memory=DEVICE.type == "cuda"))
 
     @torch.no_grad()
     def encode(self, captions: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns context [B, 40, 256] and pooled [B, 256]."""
-        return text_encoders.encode(self.encoders, *self.tokens(captions))
+        return self._encode(*self.visits.tokens(captions))
 
-    def of(self, indices: list[int], empty_share: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Packed latents [B, 64, 64] in order of `indices`, context and pooled."""
-        clean = flow.pack(torch.from_numpy(np.stack([self.latents[i] for i in indices]).astype(np.float32)))
-        captions = [
-            "" if self.rng.random() < empty_share else caption(cached_scene(i)[0], self.rng) for i in indices
-        ]
-        return clean, *self.encode(captions)
+    @torch.no_grad()
+    def ready(self, latents: torch.Tensor, clip_ids: torch.Tensor, t5_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Packed latents [B, 64, 64], context and pooled."""
+        return flow.pack(latents.to(DEVICE, non_blocking=True).float()), *self._encode(clip_ids, t5_ids)
 
-    def next(self, count: int, empty_share: float = EMPTY_SHARE):
-        draws = np.searchsorted(self.cumulative, [self.rng.random() * self.cumulative[-1] for _ in range(count)])
-        return self.of((HELD_OUT + draws).tolist(), empty_share)
+    def _encode(self, clip_ids: torch.Tensor, t5_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return text_encoders.encode(self.encoders, clip_ids.to(DEVICE), t5_ids.to(DEVICE))
+
+    def next(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return self.ready(*next(self.loader))
 
     def noise_and_times(self, clean: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.randn(clean.shape, generator=self.generator), flow.random_times(len(clean), self.generator)
+        noise = torch.randn(clean.shape, generator=self.generator)
+        return noise.to(DEVICE), flow.random_times(len(clean), self.generator).to(DEVICE)
 
 
 def noised(clean: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -77,10 +111,8 @@ class CaptionGap:
     """Losses on held-out scenes with right and with shuffled captions, always with the same noise."""
 
     def __init__(self, batches: Batches):
-        held = Batches.__new__(Batches)
-        held.__dict__.update(batches.__dict__, rng=random.Random(77))
-        self.clean, self.context, self.pooled = held.of(list(range(HELD_OUT)), 0.0)
-        self.noise = torch.randn(self.clean.shape, generator=torch.Generator().manual_seed(7))
+        self.clean, self.context, self.pooled = batches.ready(*batches.visits.of(list(range(HELD_OUT)), 0.0, random.Random(77)))
+        self.noise = torch.randn(self.clean.shape, generator=torch.Generator().manual_seed(7)).to(DEVICE)
 
     @torch.no_grad()
     def __call__(self, model, at: float) -> tuple[float, float]:
@@ -89,8 +121,8 @@ class CaptionGap:
             total = 0.0
             for part in torch.arange(HELD_OUT).split(64):
                 other = (part + shift) % HELD_OUT
-                clean, noise, t = self.clean[part], self.noise[part], torch.full((len(part),), at)
-                v = flow.velocity(model, noised(clean, noise, t), t, self.context[other], self.pooled[other], torch.ones(len(part)))
+                clean, noise, t = self.clean[part], self.noise[part], torch.full((len(part),), at, device=DEVICE)
+                v = flow.velocity(model, noised(clean, noise, t), t, self.context[other], self.pooled[other], torch.ones_like(t))
                 total += F.mse_loss(v, noise - clean).item() * len(part)
             losses.append(total / HELD_OUT)
         return losses[0], losses[1]
@@ -101,6 +133,15 @@ def draw_sheet(path: Path, model, decoder, batches: Batches, guidance: float, st
     context, pooled = batches.encode(SHEET_PROMPTS)
     latents = flow.sample(model, context, pooled, seed=1, steps=steps, guidance=guidance, empty=batches.encode([""]))
     save_sheet(path, to_pictures(torch.cat([decoder(part) for part in latents.split(4)])), columns=8)
+
+
+def stop_if_deaf(gap: tuple[float, float], samples: int) -> None:
+    """A run that ignores the prompt by then will not learn it later: its text encoders do not know the words."""
+    if samples >= GATE and gap[1] < gap[0] * (1 + LEAST_GAP):
+        raise SystemExit(
+            f"After {samples} samples a shuffled caption does as well as the right one ({gap[1]:.4f} and {gap[0]:.4f} at t = 0.9): "
+            "the prompt is ignored. Train the text encoders longer and begin again."
+        )
 
 
 def optimizers(model: torch.nn.Module, muon: bool) -> list[torch.optim.Optimizer]:
@@ -116,37 +157,34 @@ def optimizers(model: torch.nn.Module, muon: bool) -> list[torch.optim.Optimizer
 
 
 def train(options: argparse.Namespace) -> None:
+    """Goes on from the checkpoint where there is one; without it, from the weights of `--start-from`, if given."""
     work, steps = options.work, options.steps
     torch.manual_seed(8)
     checkpoint = work / f"{options.name}.pt"
-    model = flow.build(options.heads, options.double, options.single)
+    shape = {"heads": options.heads, "double": options.double, "single": options.single}
+    model = flow.build(**shape).to(DEVICE)
+    if options.start_from and not checkpoint.exists():
+        model.load_state_dict(load_checkpoint(options.start_from)["model"])
     average = Average(model, 0.998)
     made = optimizers(model, options.muon)
-    start = 0
-    if checkpoint.exists():
-        state = load_checkpoint(checkpoint)
-        model.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        for optimizer, saved in zip(made, state["optimizers"]):
-            optimizer.load_state_dict(saved)
-        start = state["step"]
+    start = restore_training(checkpoint, model, average, made)
     stop = min(steps, start + options.part)
-    batches = Batches(work, seed=100 + 7 * start + parallel.RANK)
+    batches = Batches(work, options.batch // parallel.WORKERS, seed=100 + 7 * start + parallel.RANK, workers=options.workers)
     gap = CaptionGap(batches)
-    decoder = autoencoder.load(work).decoder
-    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {batches.available} scenes, from step {start}", flush=True)
+    decoder = autoencoder.load(work).decoder.to(DEVICE)
+    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(batches.visits.scenes)} scenes, from step {start}", flush=True)
     compiled = torch.compile(model, dynamic=False) if options.compile else model
-    shadow = flow.build(options.heads, options.double, options.single).eval()
+    shadow = flow.build(**shape).to(DEVICE).eval()
     recent, started = [], time.time()
 
     for step in range(start, stop):
-        rate = learning_rate(step, steps, options.rate, warmup=200, decay_from=options.decay_from)
+        rate = learning_rate(step, steps, options.rate, warmup=options.warmup, decay_from=options.decay_from)
         for optimizer in made:
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        clean, context, pooled = batches.next(options.batch // parallel.WORKERS)
+        clean, context, pooled = batches.next()
         noise, t = batches.noise_and_times(clean)
-        v = flow.velocity(compiled, noised(clean, noise, t), t, context, pooled, torch.ones(len(t)))
+        v = flow.velocity(compiled, noised(clean, noise, t), t, context, pooled, torch.ones_like(t))
         loss = F.mse_loss(v, noise - clean)
         loss.backward()
         parallel.average_gradients(model)
@@ -155,31 +193,30 @@ def train(options: argparse.Namespace) -> None:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         average.update(model)
-        recent.append(loss.item())
-        if parallel.RANK > 0:
-            continue
-        if step % 50 == 49:
+        recent.append(loss.detach())
+        ends = step + 1 == stop or parallel.WORKERS == 1 and is_time_up()
+        if parallel.RANK == 0 and (step % 50 == 49 or ends):
             rate_of = (step + 1 - start) * options.batch / (time.time() - started)
-            print(f"step {step + 1} ({(step + 1) * options.batch} samples) loss {np.mean(recent):.4f} {rate_of:.0f} samples/s", flush=True)
+            mean = torch.stack(recent).mean().item()
+            print(f"step {step + 1} ({(step + 1) * options.batch} samples) loss {mean:.4f} {rate_of:.0f} samples/s", flush=True)
             recent = []
-        if step % 250 == 249 or step + 1 == stop:
-            save_checkpoint(
-                checkpoint, model=model.state_dict(), average=average.state_dict(), optimizers=[o.state_dict() for o in made], step=step + 1
-            )
+        if parallel.RANK == 0 and (step % options.save_every == options.save_every - 1 or ends):
+            save_training(checkpoint, model, average, made, step + 1)
             average.copy_to(shadow)
             gaps = {at: gap(shadow, at) for at in (0.5, 0.9)}
             print("  gap " + ", ".join(f"t={at}: {a:.4f} right {b:.4f} shuffled" for at, (a, b) in gaps.items()), flush=True)
-        if step % 500 == 499 or step + 1 == stop:
-            draw_sheet(work / f"sheets/{options.name}-{step + 1:05d}.png", shadow, decoder, batches, guidance=4.0)
+            stop_if_deaf(gaps[0.9], (step + 1) * options.batch)
+        if parallel.RANK == 0 and (step % (2 * options.save_every) == 2 * options.save_every - 1 or ends):
+            draw_sheet(work / f"sheets/{options.name}-{step + 1:06d}.png", shadow, decoder, batches, guidance=4.0)
+        if ends:
+            break
+    end_of_run(step + 1 if start < stop else start, stop)
 
 
 def averaged(work: Path, name: str, **shape: int):
     """The averaged transformer of checkpoint `name`."""
-    state = load_checkpoint(work / f"{name}.pt")
     model = flow.build(**shape)
-    model.load_state_dict(state["model"])
-    for key, parameter in model.named_parameters():
-        parameter.data.copy_(state["average"]["values"][key])
+    model.load_state_dict(averaged_weights(load_checkpoint(work / f"{name}.pt")))
     return model.eval()
 
 
@@ -190,6 +227,10 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=2300, help="length of the whole run")
     parser.add_argument("--part", type=int, default=10**9, help="stop after this many steps; run again to go on")
     parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--start-from", type=Path, help="checkpoint whose weights to begin with")
+    parser.add_argument("--warmup", type=int, default=200)
+    parser.add_argument("--save-every", type=int, default=250, help="steps between checkpoints; sheets come half as often")
+    parser.add_argument("--workers", type=int, default=0, help="processes that write captions")
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--decay-from", type=float, default=0.6, help="share of the run after which the rate decays")
     parser.add_argument("--heads", type=int, default=4)
