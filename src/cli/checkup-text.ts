@@ -2,7 +2,7 @@
 import type { Checkup, ModelReport } from "../engine/checkup.ts";
 import { deviceTitles } from "../onnx/devices.ts";
 import { formatBytes } from "../weights/hub/byte-size.ts";
-import { states } from "./commands/models.ts";
+import { modelStates } from "./model-states.ts";
 
 const labelWidth = 12;
 
@@ -62,7 +62,7 @@ function describeDevice({ device, problem, operationsPerSecond, attends }: Check
 }
 
 function describeModel({ name, state, missingBytes, outlook, converted }: ModelReport, checkup: Checkup): string[] {
-  const title = `${name}: ${state in states ? states[state as keyof typeof states] : state}`;
+  const title = `${name}: ${state in modelStates ? modelStates[state as keyof typeof modelStates] : state}`;
   if (outlook === undefined) return [title];
   const { device, reason, precision, fits, precisions } = outlook;
   const needed = precisions.find((one) => one.precision === precision)!.neededBytes;

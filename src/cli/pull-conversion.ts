@@ -13,6 +13,13 @@ interface PulledModel {
   folder: string;
 }
 
+interface ConversionSurroundings {
+  home: string;
+  /** What drawing may take in all, see `readMemory`. */
+  memoryLimitBytes?: number | undefined;
+  signal: AbortSignal;
+}
+
 /** Throws `invalid_request` for what nothing can be converted to. */
 export function parsePullPrecision(text: string | undefined): AvailablePrecision | undefined {
   const precision = availablePrecisions.find((candidate) => candidate === text);
@@ -30,10 +37,10 @@ export function parsePullPrecision(text: string | undefined): AvailablePrecision
 export async function convertPulled(
   { name, folder }: PulledModel,
   precision: AvailablePrecision,
-  { home, signal }: { home: string; signal: AbortSignal },
+  { home, memoryLimitBytes, signal }: ConversionSurroundings,
 ): Promise<number> {
   using progress = new ByteProgress({ words: { doing: `Converting to ${precision}:`, part: "network" } });
-  tellIfTooLarge(folder, precision, progress);
+  tellIfTooLarge(folder, precision, { memoryLimitBytes, progress });
   return await convertModel(
     { modelDir: folder, precision, cacheDir: join(home, "cache") },
     {
@@ -47,8 +54,12 @@ export async function convertPulled(
 }
 
 /** Converting takes little memory: a model may be prepared here for another time or machine. But it should be known. */
-function tellIfTooLarge(folder: string, precision: AvailablePrecision, progress: ByteProgress): void {
-  const { totalBytes } = readMemory();
+function tellIfTooLarge(
+  folder: string,
+  precision: AvailablePrecision,
+  { memoryLimitBytes, progress }: { memoryLimitBytes: number | undefined; progress: ByteProgress },
+): void {
+  const { totalBytes } = readMemory({ limitBytes: memoryLimitBytes });
   try {
     requireMemory(folder, precision, { availableBytes: totalBytes, totalBytes });
   } catch (error) {

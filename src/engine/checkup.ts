@@ -13,7 +13,7 @@ import { type Processor, readProcessor } from "../onnx/processor.ts";
 import { countWeights, type WeightCounts } from "../pipelines/memory-plan.ts";
 import { isConverted } from "../pipelines/model-conversion.ts";
 import { foresee, type ModelOutlook } from "../pipelines/model-outlook.ts";
-import type { AvailablePrecision, PrecisionWish } from "../pipelines/precision.ts";
+import { type AvailablePrecision, availablePrecisions, type PrecisionWish } from "../pipelines/precision.ts";
 import { version } from "../version.ts";
 import { type DiskSpace, readDiskSpace } from "../weights/hub/disk-space.ts";
 import { checkModelFolder, folderBytes } from "../weights/model-folder.ts";
@@ -141,7 +141,7 @@ async function examineModels(
     try {
       await checkModelFolder(folder);
       const counts = countWeights(folder);
-      const converted = (["fp32", "int8", "int4"] as const).filter((one) =>
+      const converted = availablePrecisions.filter((one) =>
         isConverted({ modelDir: folder, precision: one, cacheDir }),
       );
       reports.push({ name, state: origin, missingBytes: 0, outlook: await outlook(counts, converted), converted });

@@ -7,8 +7,8 @@ import { extname } from "node:path";
 import { CancelledError, deserializeError, EaselError } from "../errors.ts";
 import type { DeviceChoice } from "../onnx/device-choice.ts";
 import type { Progress } from "../pipelines/flux-pipeline.ts";
+import type { ConversionTotals } from "../pipelines/model-conversion.ts";
 import type {
-  ConversionTotals,
   EncodedPreview,
   EngineWork,
   EnlargementJob,

@@ -3,6 +3,7 @@ import type { SerializedError } from "../errors.ts";
 import type { ImageFormat, PictureMetadata } from "../images/metadata.ts";
 import type { DeviceChoice } from "../onnx/device-choice.ts";
 import type { FluxPipelineOptions, GenerationResult, Progress } from "../pipelines/flux-pipeline.ts";
+import type { ConversionTotals } from "../pipelines/model-conversion.ts";
 import type { GenerationParams } from "../pipelines/generation-plan.ts";
 import type { Picture } from "../pipelines/upscale-pipeline.ts";
 import type { EnlargerRuntime } from "./enlarger.ts";
@@ -78,12 +79,6 @@ export interface JobResult extends Omit<GenerationResult, "images"> {
 }
 
 export type ToEngineProcess = (EngineWork & { id: string }) | { type: "cancel"; id: string };
-
-/** How far the conversion of a model's weights is. */
-export interface ConversionTotals {
-  writtenBytes: number;
-  totalBytes: number;
-}
 
 export type FromEngineProcess =
   | { type: "conversion"; id: string; totals: ConversionTotals }

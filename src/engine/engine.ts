@@ -3,15 +3,9 @@ import { randomUUID } from "node:crypto";
 import { CancelledError, EaselError } from "../errors.ts";
 import type { DeviceChoice } from "../onnx/device-choice.ts";
 import type { FluxPipelineOptions, Progress } from "../pipelines/flux-pipeline.ts";
+import type { ConversionTotals } from "../pipelines/model-conversion.ts";
 import { EngineHost, type EngineHostOptions, type RunOptions } from "./engine-host.ts";
-import type {
-  ConversionTotals,
-  EncodedPreview,
-  EnlargementJob,
-  EnlargementResult,
-  GenerationJob,
-  JobResult,
-} from "./engine-messages.ts";
+import type { EncodedPreview, EnlargementJob, EnlargementResult, GenerationJob, JobResult } from "./engine-messages.ts";
 import { type EnlargementRequest, planEnlargement } from "./enlargement-request.ts";
 import { EventLog } from "./event-log.ts";
 import { enlargingCost, type GenerationCost, generationCost } from "./generation-cost.ts";

@@ -32,6 +32,12 @@ export interface NetworkConversion {
   totalBytes: number;
 }
 
+/** How far the conversion of a whole model is. */
+export interface ConversionTotals {
+  writtenBytes: number;
+  totalBytes: number;
+}
+
 export interface ConversionWatch {
   signal?: AbortSignal | undefined;
   /** What is going to be converted, before anything is; not called when there is nothing to do. */
@@ -42,7 +48,7 @@ export interface ConversionWatch {
 }
 
 /** A watch that is told how far all networks together are, after each tensor. */
-export function watchTotals(onTotals: (totals: { writtenBytes: number; totalBytes: number }) => void): ConversionWatch {
+export function watchTotals(onTotals: (totals: ConversionTotals) => void): ConversionWatch {
   const networks = new Map<Component, NetworkConversion>();
   const sum = (key: "writtenBytes" | "totalBytes") =>
     [...networks.values()].reduce((total, one) => total + one[key], 0);

@@ -21,7 +21,7 @@ export interface ConversionOptions {
   int8Limit: 127 | 63;
 }
 
-export interface ConversionWatch {
+export interface WriteWatch {
   /** Looked at between two tensors. */
   signal?: AbortSignal | undefined;
   /** How much of `bytes` is written. */
@@ -128,7 +128,7 @@ export class WeightConverter implements NetworkWeights {
    *
    * @throws WeightsInvalidError, the file system's own errors, and the signal's reason; the folder is of no use then.
    */
-  async write(folder: string, { signal, onBytes }: ConversionWatch = {}): Promise<void> {
+  async write(folder: string, { signal, onBytes }: WriteWatch = {}): Promise<void> {
     await using file = await open(join(folder, dataFile), "wx");
     for (const { tensor, places, convert } of this.#steps) {
       signal?.throwIfAborted();

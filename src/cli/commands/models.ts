@@ -5,6 +5,7 @@ import { ModelStore, type StoredModel } from "../../engine/model-store.ts";
 import type { EaselError } from "../../errors.ts";
 import { formatBytes } from "../../weights/hub/byte-size.ts";
 import { modelBytes, storedPrecision } from "../../weights/model-folder.ts";
+import { modelStates } from "../model-states.ts";
 
 /** A line of the list; `null` for what is not known or does not apply. */
 interface Row {
@@ -18,15 +19,6 @@ interface Row {
   precision: string | null;
   license: string | null;
 }
-
-export const states: Readonly<Record<CatalogModel["origin"], string>> = {
-  "built-in": "built-in",
-  installed: "installed",
-  linked: "registered",
-  assembled: "registered",
-  cached: "in the HF cache",
-  folder: "folder",
-};
 
 /** Prints the list, as a table or as JSON. */
 export async function models({ json }: { json?: true }): Promise<void> {
@@ -69,7 +61,7 @@ async function describeUsable({ name, origin, folder, nativeSize, license }: Cat
   const bytes = await modelBytes(folder);
   const precision = storedPrecision(folder);
   const size = `${nativeSize.width}x${nativeSize.height}`;
-  return { name, status: states[origin], size, bytes, precision: precision ?? null, license: license ?? null };
+  return { name, status: modelStates[origin], size, bytes, precision: precision ?? null, license: license ?? null };
 }
 
 function describeBroken({ name, license }: StoredModel): Row {

@@ -68,7 +68,7 @@ export async function pull(text: string, flags: PullFlags): Promise<number> {
     const result = await pullTarget(target, work);
     progress[Symbol.dispose]();
     if (precision !== undefined) {
-      const sizeBytes = await convertPulled(result, precision, { home: config.home, signal: interruption.signal });
+      const sizeBytes = await convertPulled(result, precision, { ...config, signal: interruption.signal });
       result.conversion = { precision, sizeBytes };
     }
     const seconds = (performance.now() - startedMs) / 1000;
