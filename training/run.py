@@ -4,7 +4,7 @@
     python run.py --work WORK --size small                                 slowly, on a CPU
     python run.py --work WORK --size rehearsal                             ten steps of everything, to see that it runs
 
-WORK needs bank/art.zip (README.md says how it is made) and nothing from a network. Every stage goes on from its checkpoint. `--shards`
+WORK needs art.zip (README.md says how it is made) and nothing from a network. Every stage goes on from its checkpoint. `--shards`
 packs what a machine that is lost afterwards should leave behind into files below 16 MB; `--join` unpacks them into WORK again.
 """
 
