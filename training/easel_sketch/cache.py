@@ -2,11 +2,12 @@
 
     python -m easel_sketch.cache --work WORK --scenes 20000
 
-Writes latents.npy (float16 [N, 16, 16, 16]) and a done-counter. Scene `i` is made from seed `i` alone, so the cache can be extended later and
-nothing about the scenes needs to be stored.
+Writes latents.npy (float16 [N, 16, 16, 16]) and, in cached.json, how many are done and of which mix. Scene `i` is made from seed `i` and the mix
+alone, so the cache can be extended later and nothing about the scenes needs to be stored.
 """
 
 import argparse
+import json
 import random
 import time
 from pathlib import Path
@@ -17,50 +18,57 @@ import torch
 from . import autoencoder
 from .bank import ArtBank
 from .common import DEVICE, end_of_run, is_time_up, to_tensor
-from .scenes import Scene, random_scene
+from .scenes import MIXES, Scene, random_scene
 
 FIRST_SEED = 1_000_000
-BATCH = 8 if DEVICE.type == "cpu" else 128
+BATCH = 16 if DEVICE.type == "cpu" else 128
 
 
-def cached_scene(index: int) -> tuple[Scene, random.Random]:
-    """The scene at `index` of the cache, and the generator to render it with."""
+def cached_scene(index: int, mix: str) -> tuple[Scene, random.Random]:
+    """The scene at `index` of a cache of `mix`, and the generator to render it with."""
     rng = random.Random(FIRST_SEED + index)
-    return random_scene(rng), rng
+    return random_scene(rng, mix=MIXES[mix]), rng
+
+
+def cached_scenes(work: Path) -> list[Scene]:
+    """What is in the cached pictures."""
+    cached = json.loads((work / "cached.json").read_text())
+    return [cached_scene(i, cached["mix"])[0] for i in range(cached["scenes"])]
 
 
 class Renders(torch.utils.data.Dataset):
-    def __init__(self, work: Path, start: int, stop: int):
-        self.work, self.start, self.stop, self.bank = work, start, stop, None
+    def __init__(self, work: Path, mix: str, start: int, stop: int):
+        self.work, self.mix, self.start, self.stop, self.bank = work, mix, start, stop, None
 
     def __len__(self) -> int:
         return self.stop - self.start
 
     def __getitem__(self, i: int) -> np.ndarray:
         self.bank = self.bank or ArtBank(self.work)
-        return self.bank.render(*cached_scene(self.start + i))[0]
+        return self.bank.render(*cached_scene(self.start + i, self.mix))[0]
 
 
 @torch.no_grad()
-def fill(work: Path, count: int, workers: int) -> None:
-    """Goes on where it stopped."""
+def fill(work: Path, mix: str, count: int, workers: int) -> None:
+    """Goes on where it stopped; a cache of another mix is begun afresh."""
     model = autoencoder.load(work).to(DEVICE, memory_format=torch.channels_last)
     latents = _open(work / "latents.npy", np.float16, (count, 16, 16, 16))
-    counter = work / "cached.txt"
-    done = start = int(counter.read_text()) if counter.exists() else 0
+    counter = work / "cached.json"
+    cached = json.loads(counter.read_text()) if counter.exists() else {}
+    done = start = cached["scenes"] if cached.get("mix") == mix else 0
     started = time.time()
-    loader = torch.utils.data.DataLoader(Renders(work, done, count), BATCH, collate_fn=np.stack, num_workers=workers)
+    loader = torch.utils.data.DataLoader(Renders(work, mix, done, count), BATCH, collate_fn=np.stack, num_workers=workers)
     for pictures in loader:
         pixels = to_tensor(pictures).to(DEVICE, memory_format=torch.channels_last)
         latents[done : done + len(pictures)] = autoencoder.encode_mean(model, pixels).cpu().numpy()
         done += len(pictures)
         if done // 2000 > (done - len(pictures)) // 2000:
-            counter.write_text(str(done))
+            counter.write_text(json.dumps({"scenes": done, "mix": mix}))
             print(f"{done} scenes, {(done - start) / (time.time() - started):.0f} a second", flush=True)
         if is_time_up():
             break
     latents.flush()
-    counter.write_text(str(done))
+    counter.write_text(json.dumps({"scenes": done, "mix": mix}))
     sample = np.asarray(latents[: min(done, 4000)], np.float32)
     print("latent channel means", sample.mean((0, 2, 3)).round(2), "deviations", sample.std((0, 2, 3)).round(2))
     end_of_run(done, count)
@@ -82,8 +90,9 @@ def _open(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--mix", choices=MIXES, default="everything", help="of the scenes")
     parser.add_argument("--scenes", type=int, default=20_000)
     parser.add_argument("--workers", type=int, default=1, help="processes that render")
     arguments = parser.parse_args()
-    torch.set_num_threads(2)
-    fill(arguments.work, arguments.scenes, arguments.workers)
+    torch.set_num_threads(int(__import__("os").environ.get("T","2")))
+    fill(arguments.work, arguments.mix, arguments.scenes, arguments.workers)

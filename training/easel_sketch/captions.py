@@ -84,19 +84,44 @@ def caption(scene: Scene, rng: random.Random, strangers: Sequence[str] = (), nea
 
     Words of `strangers`, which mean nothing here, are mixed into some; a share of `near` of the things goes by the name of a kind.
     """
+    return named_caption(scene, rng, strangers, near)[0]
+
+
+Span = tuple[int, int]  # of characters
+
+
+def named_caption(scene: Scene, rng: random.Random, strangers: Sequence[str] = (), near: float = NEAR_SHARE) -> tuple[str, list[Span]]:
+    """Like `caption`, with the place of each thing's name in the text, in the order of `scene.things`."""
     text = _somewhere(_things(scene, rng, near), scene, rng)
     text = _styled(text, scene.style, rng)
     if rng.random() < 0.16:
         text = f"{text}, {', '.join(rng.sample(SUFFIXES, rng.choice([1, 1, 2, 3])))}"
     if rng.random() < 0.12:
         text = _with_strangers(text, rng, strangers)
-    return _typeset(text, rng)
+    text, spans = _without_marks(text)
+    return _typeset(text, rng), spans
+
+
+# Private characters around the name of each thing, which are gone before a caption is typeset.
+_MARKS = [("\ue000", "\ue001"), ("\ue002", "\ue003"), ("\ue004", "\ue005")]
+
+
+def _without_marks(text: str) -> tuple[str, list[Span]]:
+    """Typesetting changes no lengths before the end of a text, so the spans stay right."""
+    places: dict[str, int] = {}
+    plain = ""
+    for character in text:
+        if "\ue000" <= character <= "\ue005":
+            places[character] = len(plain)
+        else:
+            plain += character
+    return plain, [(places[start], places[end]) for start, end in _MARKS if start in places]
 
 
 def _things(scene: Scene, rng: random.Random, near: float) -> str:
     if len(scene.things) == 1:
-        return _thing(scene.things[0], rng, near, alone=True)
-    first, *others = (_thing(thing, rng, near, alone=False) for thing in scene.things)
+        return _thing(scene.things[0], _MARKS[0], rng, near, alone=True)
+    first, *others = (_thing(thing, marks, rng, near, alone=False) for thing, marks in zip(scene.things, _MARKS))
     if len(others) == 2:
         return rng.choice([f"{first}, {others[0]} and {others[1]}", f"{first}, {others[0]}, and {others[1]}", f"{first} and {others[0]} and {others[1]}"])
     second = others[0]
@@ -113,7 +138,7 @@ def _things(scene: Scene, rng: random.Random, near: float) -> str:
     return f"{first} {link}{rng.choice(forth)} {second}" if chance < 0.6 else f"{second} {link}{rng.choice(back)} {first}"
 
 
-def _thing(thing: Thing, rng: random.Random, near: float, alone: bool) -> str:
+def _thing(thing: Thing, marks: tuple[str, str], rng: random.Random, near: float, alone: bool) -> str:
     noun = NOUNS[thing.noun]
     name = _name(thing, rng, near)
     colour = thing.colour
@@ -121,7 +146,7 @@ def _thing(thing: Thing, rng: random.Random, near: float, alone: bool) -> str:
         colour = noun.natural
     if colour:
         colour = rng.choice(SAME_COLOUR.get(colour, [colour]))
-    words = plural(name) if thing.count > 1 else name
+    words = f"{marks[0]}{plural(name) if thing.count > 1 else name}{marks[1]}"
     before = [rng.choice(SIZE_WORDS[thing.size])] if thing.size else []
     if rng.random() < 0.1:
         before.append(rng.choice(ADJECTIVES))

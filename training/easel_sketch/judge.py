@@ -32,7 +32,7 @@ CELL = 8  # pixels of these in a cell of the heat map
 GRID = SIDE // CELL
 MANY = len(COLOURS)  # the answer for a look of many colours
 SURE = 0.4  # heat above which a centre counts
-MIX = Mix(two=0.4, three=0.05, counting=0.3, coloured=0.6)
+MIX = Mix(two=0.4, three=0.05, counting=0.3, styles=(None,), coloured=0.6)  # no prompt of the evaluation names a style
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ def train(options: argparse.Namespace) -> None:
     shares = np.array([1 / max(1, len(things)) for things in labels])
     shares /= shares.sum()
     torch.manual_seed(20)
-    judge = Judge(nouns, options.width).to(DEVICE)
+    judge = Judge(nouns, options.width).to(DEVICE, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(judge.parameters(), lr=options.rate, weight_decay=0.02)
     checkpoint, start = work / "judge.pt", 0
     if checkpoint.exists():
@@ -246,7 +246,7 @@ def train(options: argparse.Namespace) -> None:
                 ruin(x[i], things.pop(rng.randrange(len(things))), rng)
         dx, dy = rng.randint(-10, 10), rng.randint(-10, 10)
         x = F.pad(x, (10, 10, 10, 10), mode="replicate")[:, :, 10 - dy : 10 - dy + SIDE, 10 - dx : 10 - dx + SIDE]
-        outputs = judge.train()(disturb(x, rng).to(DEVICE))
+        outputs = judge.train()(disturb(x, rng).to(DEVICE, memory_format=torch.channels_last))
         loss = loss_of(outputs, *(target.to(DEVICE) for target in targets(there, dx, dy)))
         optimizer.zero_grad()
         loss.backward()

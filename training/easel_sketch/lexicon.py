@@ -32,8 +32,14 @@ def phrases() -> list[tuple[str, str]]:
     return sorted(set(pairs))
 
 
-def learn(tokenizer, vocabulary_size: int, width: int, seed: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Returns embeddings [vocabulary, width] of unit variance, and a direction [width] of unit length for every concept."""
+def learn(
+    tokenizer, vocabulary_size: int, width: int, looks: torch.Tensor, seed: int
+) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
+    """Returns embeddings [vocabulary, width] of unit variance, a direction [width] of unit length for every concept, and a projection
+    [code, width] from these directions towards `looks`, the codes of the nouns' appearance [nouns, code].
+
+    What looks alike lies close together: half of a noun's direction is its look, the other half is chance and tells it from its likes.
+    """
     pairs = phrases()
     names = sorted({concept for _, concept in pairs})
     index = {name: i for i, name in enumerate(names)}
@@ -43,12 +49,16 @@ def learn(tokenizer, vocabulary_size: int, width: int, seed: int) -> tuple[torch
     labels = torch.tensor([index[concept] for _, concept in pairs])
     generator = torch.Generator().manual_seed(seed)
     embeddings = nn.Parameter(0.02 * torch.randn(vocabulary_size, width, generator=generator))
+    towards = torch.linalg.qr(torch.randn(width, looks.shape[1], generator=generator))[0].T
+    of_nouns = F.normalize(looks @ towards, dim=-1) + F.normalize(torch.randn(len(NOUNS), width, generator=generator), dim=-1)
+    given = F.normalize(of_nouns, dim=-1)
+    rows = torch.tensor([index[name] for name in NOUNS])
     concepts = nn.Parameter(torch.randn(len(names), width, generator=generator) / width**0.5)
     optimizer = torch.optim.AdamW([embeddings, concepts], lr=RATE, weight_decay=0.01)
     for epoch in range(EPOCHS):
         for group in optimizer.param_groups:
             group["lr"] = RATE * (1 - epoch / EPOCHS)
-        logits = F.embedding_bag(flat, embeddings, offsets, mode="mean") @ concepts.T
+        logits = F.embedding_bag(flat, embeddings, offsets, mode="mean") @ concepts.index_copy(0, rows, given).T
         loss = F.cross_entropy(logits, labels, label_smoothing=0.02)
         optimizer.zero_grad()
         loss.backward()
@@ -56,5 +66,5 @@ def learn(tokenizer, vocabulary_size: int, width: int, seed: int) -> tuple[torch
     right = (logits.argmax(-1) == labels).float().mean().item()
     print(f"{len(pairs)} phrases of {len(names)} concepts: {100 * right:.1f} % named by their tokens alone", flush=True)
     with torch.no_grad():
-        directions = F.normalize(concepts, dim=-1)
-        return embeddings / embeddings.std(), {name: directions[i] for name, i in index.items()}
+        directions = F.normalize(concepts.index_copy(0, rows, given), dim=-1)
+        return embeddings / embeddings.std(), {name: directions[i] for name, i in index.items()}, towards

@@ -19,12 +19,13 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
-from . import lexicon, tokenizers
-from .captions import caption, load_strangers
+from . import appearance, lexicon, reading, tokenizers
+from .captions import load_strangers, named_caption
 from .common import DEVICE, end_of_run, is_time_up, learning_rate, load_checkpoint, mixed_precision, save_checkpoint
-from .scenes import EVERYTHING, LARGEST_COUNT, SIZES, Scene, Thing, random_scene
+from .reading import Reader
+from .scenes import MIXES, Scene, random_scene
 from .tokenizers import T5_LENGTH
-from .vocabulary import BACKGROUNDS, COLOURS, NOUNS, STYLES, TIMES
+from .vocabulary import BACKGROUNDS, COLOURS, NOUNS
 
 WIDTH = 256
 LAYERS = 3
@@ -32,57 +33,7 @@ BATCH = 64
 RATE = 1.5e-3
 NEAR_SHARE = 0.3  # of the names while training: there are more words near the things than things
 SHORT_SHARE = 0.3  # of the captions name one thing and little else
-RELATIONS = ["one thing", "side by side", "one above the other", "three things"]
-_NOUN_INDEX = {name: i for i, name in enumerate(NOUNS)}
-_THING_QUESTIONS = {
-    "noun": len(NOUNS) + 1,
-    "colour": len(COLOURS) + 2,
-    "count": LARGEST_COUNT + 1,
-    "size": len(SIZES) + 2,
-}
-# What the heads answer, and between how many answers each chooses. The last answer about a thing is that there is none.
-QUESTIONS = {
-    **_THING_QUESTIONS,
-    "place": len(BACKGROUNDS),
-    "time": len(TIMES) + 1,
-    "style": len(STYLES) + 1,
-    "relation": len(RELATIONS),
-    "pose": 2,
-    **{f"second {name}": size for name, size in _THING_QUESTIONS.items()},
-    "third noun": len(NOUNS) + 1,
-}
-
-
-def in_order(scene: Scene) -> list[Thing]:
-    """The things as one reads them: from the left, or from above."""
-    return list(reversed(scene.things)) if scene.relation in ("right", "below") else list(scene.things)
-
-
-def answers(scene: Scene) -> list[int]:
-    """One index for each of QUESTIONS; a natural look counts as its own colour."""
-    things: list[Thing | None] = [*in_order(scene), None, None]
-
-    def about(thing: Thing | None) -> list[int]:
-        if thing is None:
-            return [size - 1 for size in _THING_QUESTIONS.values()]
-        return [
-            _NOUN_INDEX[thing.noun],
-            COLOURS.index(thing.colour) if thing.colour else len(COLOURS),
-            thing.count - 1,
-            SIZES.index(thing.size) if thing.size else len(SIZES),
-        ]
-
-    relation = 2 if scene.relation in ("above", "below") else min(1, len(scene.things) - 1)
-    return [
-        *about(things[0]),
-        BACKGROUNDS.index(scene.place),
-        list(TIMES).index(scene.time) if scene.time else len(TIMES),
-        list(STYLES).index(scene.style) if scene.style else len(STYLES),
-        3 if len(scene.things) == 3 else relation,
-        int(any(thing.pose for thing in scene.things)),
-        *about(things[1]),
-        about(things[2])[0],
-    ]
+FULL_SHARE = 0.3  # of the batches are padded to the full length
 
 
 def build(clip_size: int, clip_end: int, t5_size: int) -> nn.ModuleDict:
@@ -118,21 +69,6 @@ def build(clip_size: int, clip_end: int, t5_size: int) -> nn.ModuleDict:
     return nn.ModuleDict({"clip": clip, "t5": t5})
 
 
-class Reader(nn.Module):
-    """Heads on both features: a query for each question attends over the context, linear layers read the pooled vector."""
-
-    def __init__(self):
-        super().__init__()
-        self.queries = nn.Parameter(torch.randn(len(QUESTIONS), WIDTH) / WIDTH**0.5)
-        self.from_context = nn.ModuleList(nn.Linear(WIDTH, size) for size in QUESTIONS.values())
-        self.from_pooled = nn.ModuleList(nn.Linear(WIDTH, size) for size in QUESTIONS.values())
-
-    def forward(self, context: torch.Tensor, pooled: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        weights = torch.einsum("qd,btd->bqt", self.queries, context).softmax(dim=-1)
-        read = torch.einsum("bqt,btd->bqd", weights, context)
-        return [(a(read[:, i]), b(pooled)) for i, (a, b) in enumerate(zip(self.from_context, self.from_pooled))]
-
-
 class Tokens:
     """Turns captions into the id tensors FluxPipeline would make.
 
@@ -154,38 +90,45 @@ def encode(models: nn.ModuleDict, clip_ids: torch.Tensor, t5_ids: torch.Tensor) 
 
 
 class Examples(torch.utils.data.Dataset):
-    """Batches of captions as token ids, with the answers. Batch `i` depends on `seed` and `i` alone, so that a training can go on."""
+    """Batches of captions as token ids, with the answers to `reading`'s questions. Batch `i` depends on `seed` and `i` alone, so that a training can go on."""
 
-    def __init__(self, work: Path, tokens: Tokens, seed: int, size: int = BATCH, near: float = NEAR_SHARE, short: float = SHORT_SHARE, held_out: float = 0.0):
-        self.tokens, self.seed, self.size, self.near, self.short, self.held_out = tokens, seed, size, near, short, held_out
+    def __init__(
+        self, work: Path, tokens: Tokens, mix: str, seed: int, size: int = BATCH, near: float = NEAR_SHARE, short: float = SHORT_SHARE, held_out: float = 0.0
+    ):
+        self.tokens, self.mix, self.seed, self.size, self.near, self.short, self.held_out = tokens, MIXES[mix], seed, size, near, short, held_out
         self.strangers = load_strangers(work)
 
-    def __getitem__(self, i: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """CLIP ids, T5 ids, answers about each T5 token [B, T, OF_THINGS] and about each caption [B, OF_POOLED]."""
         rng = random.Random(f"{self.seed}/{i}")
         scenes = [self._scene(rng) for _ in range(self.size)]
-        captions = [caption(scene, rng, self.strangers, self.near) for scene in scenes]
-        return *self.tokens(captions), torch.tensor([answers(scene) for scene in scenes])
+        captions, spans = zip(*(named_caption(scene, rng, self.strangers, self.near) for scene in scenes))
+        clip_ids, t5_ids = self.tokens(list(captions))
+        offsets = self.tokens.t5(list(captions), padding="max_length", max_length=T5_LENGTH, truncation=True, return_offsets_mapping=True)["offset_mapping"]
+        of_tokens = torch.tensor([reading.about_tokens(*labelled) for labelled in zip(scenes, spans, offsets)])
+        # Half of the time as short as it can be, which costs a third: both encoders learn to pass over any amount of padding.
+        length = T5_LENGTH if rng.random() < FULL_SHARE else int((t5_ids != 0).sum(1).max())
+        return clip_ids, t5_ids[:, :length], of_tokens[:, :length], torch.tensor([reading.about_scene(scene) for scene in scenes])
 
     def _scene(self, rng: random.Random) -> Scene:
-        scene = random_scene(rng, rng.random() < self.held_out, EVERYTHING)
+        scene = random_scene(rng, rng.random() < self.held_out, self.mix)
         return Scene((scene.things[0],), style=scene.style) if rng.random() < self.short else scene
 
 
 @torch.no_grad()
-def accuracy(models: nn.ModuleDict, reader: Reader, examples: Examples, batches: int = 20) -> dict[str, tuple[float, float]]:
-    """Share of right answers: (from context, from pooled)."""
+def accuracy(models: nn.ModuleDict, reader: Reader, examples: Examples, batches: int = 20) -> dict[str, float]:
+    """`Reader.shares`, averaged."""
     models.eval()
-    right = torch.zeros(len(QUESTIONS), 2)
+    parts = []
     for i in range(batches):
-        clip_ids, t5_ids, labels = examples[i]
-        outputs = reader(*encode(models, clip_ids, t5_ids))
-        right += torch.stack([torch.stack([(o.argmax(-1) == labels[:, i]).float().mean() for o in pair]) for i, pair in enumerate(outputs)])
+        clip_ids, t5_ids, of_tokens, of_scenes = examples[i]
+        parts.append(reader.shares(*encode(models, clip_ids, t5_ids), of_tokens, of_scenes))
     models.train()
-    return {name: tuple((right[i] / batches).tolist()) for i, name in enumerate(QUESTIONS)}
+    return {name: sum(part[name] for part in parts) / batches for name in parts[0]}
 
 
-def _table(shares: dict[str, tuple[float, float]]) -> str:
-    return ", ".join(f"{name} {100 * a:.1f}/{100 * b:.1f}" for name, (a, b) in shares.items())
+def _table(shares: dict[str, float]) -> str:
+    return ", ".join(f"{name} {100 * share:.1f}" for name, share in shares.items())
 
 
 def _text_model(clip: CLIPTextModel) -> nn.Module:
@@ -196,7 +139,8 @@ def _text_model(clip: CLIPTextModel) -> nn.Module:
 @torch.no_grad()
 def normalise(models: nn.ModuleDict, examples: Examples) -> None:
     """Scales both features to unit variance through the weights of the final layer norms."""
-    clip_ids, t5_ids, _ = examples[0]
+    clip_ids, t5_ids, *_ = examples[0]
+    t5_ids = F.pad(t5_ids, (0, T5_LENGTH - t5_ids.shape[1]))
     context, pooled = encode(models, clip_ids, t5_ids)
     models["t5"].encoder.final_layer_norm.weight /= context.std()
     final = _text_model(models["clip"]).final_layer_norm
@@ -217,26 +161,25 @@ def load(work: Path, tokens: Tokens) -> nn.ModuleDict:
 
 @torch.no_grad()
 def teach_words(models: nn.ModuleDict, reader: Reader, tokens: Tokens) -> None:
-    """Begins embeddings and heads with the meanings of single words, which CLIP's first layer at once brings to the end token."""
-    for tokenizer, embedding, scale, heads in (
-        (tokens.t5, models["t5"].get_input_embeddings(), 1.0, reader.from_context),
-        (tokens.clip, models["clip"].get_input_embeddings(), 0.05, reader.from_pooled),
+    """Begins embeddings and heads with the meanings and looks of single words, which CLIP's first layer at once brings to the end token."""
+    for tokenizer, embedding, scale, head, look in (
+        (tokens.t5, models["t5"].get_input_embeddings(), 1.0, reader.words["noun"], reader.word_look),
+        (tokens.clip, models["clip"].get_input_embeddings(), 0.05, reader.pooled["noun"], reader.pooled_look),
     ):
         with torch.enable_grad():
-            embeddings, directions = lexicon.learn(tokenizer, len(embedding.weight), WIDTH, seed=7)
+            embeddings, directions, towards = lexicon.learn(tokenizer, len(embedding.weight), WIDTH, reader.looks, seed=7)
         embedding.weight.copy_(scale * embeddings)
-        for question, head in zip(QUESTIONS, heads):
-            if question.endswith("noun"):
-                head.weight[: len(NOUNS)] = 0.2 * torch.stack([directions[name] for name in NOUNS])
+        head.weight[: len(NOUNS)] = 0.2 * torch.stack([directions[name] for name in NOUNS])
+        look.weight.copy_(towards)
     attention = _text_model(models["clip"]).encoder.layers[0].self_attn
     for projection in (attention.v_proj, attention.out_proj):
         nn.init.eye_(projection.weight)
 
 
-def train(work: Path, steps: int, size: int, workers: int) -> None:
+def train(work: Path, mix: str, steps: int, size: int, workers: int) -> None:
     torch.manual_seed(4)
     tokens = Tokens(work)
-    models, reader = new_models(tokens), Reader()
+    models, reader = new_models(tokens), Reader(WIDTH, appearance.load(work))
     checkpoint = work / "text_encoders-training.pt"
     state = load_checkpoint(checkpoint) if checkpoint.exists() else None
     if state is None:
@@ -254,16 +197,14 @@ def train(work: Path, steps: int, size: int, workers: int) -> None:
     def save() -> None:
         save_checkpoint(checkpoint, models=models.state_dict(), reader=reader.state_dict(), optimizer=optimizer.state_dict(), step=step)
 
-    examples = Examples(work, tokens, seed=6, size=size)
+    examples = Examples(work, tokens, mix, seed=6, size=size)
     batches = torch.utils.data.DataLoader(examples, batch_size=None, sampler=range(start, steps), num_workers=workers)
     started = time.time()
-    for clip_ids, t5_ids, labels in batches:
+    for clip_ids, t5_ids, of_tokens, of_scenes in batches:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, RATE, decay_from=0.4)
-        labels = labels.to(DEVICE)
         with mixed_precision():
-            outputs = reader(*encode(models, clip_ids.to(DEVICE), t5_ids.to(DEVICE)))
-        loss = sum(F.cross_entropy(o.float(), labels[:, i]) for i, pair in enumerate(outputs) for o in pair)
+            loss = reader.loss(*encode(models, clip_ids.to(DEVICE), t5_ids.to(DEVICE)), of_tokens.to(DEVICE), of_scenes.to(DEVICE))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -274,15 +215,15 @@ def train(work: Path, steps: int, size: int, workers: int) -> None:
         if step % 200 == 0:
             save()
         if step % 2000 == 0:
-            report(work, models.cpu(), reader.cpu(), tokens)
+            report(work, mix, models.cpu(), reader.cpu(), tokens)
             models.to(DEVICE), reader.to(DEVICE)
         if is_time_up():
             break
     save()
     end_of_run(step, steps)
     models.cpu(), reader.cpu()
-    report(work, models, reader, tokens)
-    normalise(models, Examples(work, tokens, seed=5, size=1000))
+    report(work, mix, models, reader, tokens)
+    normalise(models, Examples(work, tokens, mix, seed=5, size=1000))
     save_checkpoint(work / "text_encoders.pt", models=models.state_dict())
 
 
@@ -294,7 +235,7 @@ def hand_written() -> tuple[list[str], list[dict[str, int]]]:
             continue
         prompt, noun, colour, place = (part.strip() for part in line.split("|"))
         prompts.append(prompt)
-        wanted.append({"noun": _NOUN_INDEX[noun]})
+        wanted.append({"noun": reading.NOUN_INDEX[noun]})
         if colour != "-":
             wanted[-1]["colour"] = COLOURS.index(colour)
         if place != "-":
@@ -303,25 +244,24 @@ def hand_written() -> tuple[list[str], list[dict[str, int]]]:
 
 
 @torch.no_grad()
-def hand_written_accuracy(models: nn.ModuleDict, reader: Reader, tokens: Tokens) -> dict[str, tuple[float, float]]:
-    """Like `accuracy`, on prompts that no template wrote."""
+def hand_written_accuracy(models: nn.ModuleDict, reader: Reader, tokens: Tokens) -> dict[str, float]:
+    """Share of right answers on prompts that no template wrote."""
     prompts, wanted = hand_written()
     models.eval()
-    outputs = reader(*encode(models, *tokens(prompts)))
+    clip_ids, t5_ids = tokens(prompts)
+    found = reader.answer(encode(models, clip_ids, t5_ids)[0], [int(length) for length in (t5_ids > 1).sum(1)])
     models.train()
     shares = {}
     for question in ("noun", "colour", "place"):
-        pair = outputs[list(QUESTIONS).index(question)]
         rows = [i for i, answer in enumerate(wanted) if question in answer]
-        labels = torch.tensor([wanted[i][question] for i in rows])
-        shares[question] = tuple((output[rows].argmax(-1) == labels).float().mean().item() for output in pair)
+        shares[question] = sum(found[i][question] == wanted[i][question] for i in rows) / len(rows)
     return shares
 
 
-def report(work: Path, models: nn.ModuleDict, reader: Reader, tokens: Tokens) -> None:
-    """Prints the accuracies on captions that training has not seen, from context and from pooled, in per cent."""
-    ordinary = Examples(work, tokens, seed=99, size=100, near=0.0, short=0.0, held_out=0.5)
-    near = Examples(work, tokens, seed=98, size=100, near=1.0, short=0.0)
+def report(work: Path, mix: str, models: nn.ModuleDict, reader: Reader, tokens: Tokens) -> None:
+    """Prints the accuracies on captions that training has not seen, in per cent."""
+    ordinary = Examples(work, tokens, mix, seed=99, size=100, near=0.0, short=0.0, held_out=0.5)
+    near = Examples(work, tokens, mix, seed=98, size=100, near=1.0, short=0.0)
     print("ordinary captions, half of held-out combinations:", _table(accuracy(models, reader, ordinary)), flush=True)
     print("things called by a word near them:", _table({"noun": accuracy(models, reader, near)["noun"]}), flush=True)
     print("prompts written by hand:", _table(hand_written_accuracy(models, reader, tokens)), flush=True)
@@ -330,10 +270,11 @@ def report(work: Path, models: nn.ModuleDict, reader: Reader, tokens: Tokens) ->
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder of art.zip and the tokenizers; receives text_encoders.pt")
+    parser.add_argument("--mix", choices=MIXES, default="everything", help="of the scenes that captions describe")
     parser.add_argument("--steps", type=int, default=12_000, help="length of the whole run")
     parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of a CPU")
     parser.add_argument("--workers", type=int, default=0, help="processes that write captions")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    train(arguments.work, arguments.steps, arguments.batch, arguments.workers)
+    train(arguments.work, arguments.mix, arguments.steps, arguments.batch, arguments.workers)
