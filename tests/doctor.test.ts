@@ -61,8 +61,8 @@ function machine(trials: Partial<Record<ResolvedDevice, Trial>>, gpuBytes?: numb
     },
   };
 }
-const works = (gigaOperations: number, attends = true): Trial => {
-  return { works: true, operationsPerSecond: gigaOperations * 1e9, attends };
+const works = (gigaOperations: number, { attends = true, halfPrecision = true } = {}): Trial => {
+  return { works: true, operationsPerSecond: gigaOperations * 1e9, attends, halfPrecision };
 };
 
 /** A system of 64 GB, and what its other files say. */
@@ -164,13 +164,13 @@ describe("a machine that is made up", () => {
   });
 
   test("with a GPU that is worth it runs large models there, and small ones on the CPU", async () => {
-    const here = machine({ cpu: works(200), webgpu: works(20_000, false) }, 80e9);
+    const here = machine({ cpu: works(200), webgpu: works(20_000, { attends: false }) }, 80e9);
     const checkup = await look(system(), here);
     const text = describeCheckup(checkup);
     expect(text).toContain("GPU         Some GPU (80.0 GB)\n");
-    expect(text).toContain("            webgpu  works, 20000 GFLOP/s in fp32; attention is left to the CPU\n");
+    expect(text).toContain("            webgpu  works, 20000 GFLOP/s in fp32, fp16 too; attention is left to the CPU\n");
     expect(text).toContain("            cuda    not usable: there is no cuda\n");
-    expect(text).toContain("FLUX.1-dev: not installed; would run in fp32 on WebGPU: it was 100.0 times as fast");
+    expect(text).toContain("FLUX.1-dev: not installed; would run in fp16 on WebGPU: it was 100.0 times as fast");
     expect(text).toContain("easel-sketch: built-in; runs in fp32 on the CPU: the model is small\n");
     expect(toCheckupJson(checkup)).toMatchObject({ gpus: [{ name: "Some GPU", memory_bytes: 80e9 }], ok: true });
   });

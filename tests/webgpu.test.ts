@@ -85,7 +85,7 @@ describe.skipIf(!hasWebGpu)("WebGPU", { timeout }, () => {
   test("is not chosen by itself when it is slower than the CPU, as a device in software is", async () => {
     const [gpu, cpu] = [await tryDevice("webgpu"), await tryDevice("cpu")];
     if (!gpu.works || !cpu.works) throw new Error("both work");
-    const choice = await chooseDevice("auto", { small: false, cpuFormat: undefined, gpuBytes: 0 });
+    const choice = await chooseDevice("auto", { small: false, cpuFormat: undefined, needsHalfPrecision: false, gpuBytes: 0 });
     if (gpu.operationsPerSecond < cpu.operationsPerSecond) {
       expect(choice.device).toBe("cpu");
       expect(choice.reason).toMatch(/^WebGPU was slower in a trial/);

@@ -10,7 +10,7 @@ import { type Component, components } from "../weights/single-file.ts";
 import { int4Block } from "../weights/quantize.ts";
 import { type WeightCount, WeightCounter } from "../weights/weight-count.ts";
 import { exactNetworks, networkGraphs } from "./network-graphs.ts";
-import { type AvailablePrecision, availablePrecisions, type Precision } from "./precision.ts";
+import { cpuPrecisions, type Precision } from "./precision.ts";
 
 export interface MemoryPlan {
   /** Bytes of each network's weights while it is loaded. */
@@ -66,7 +66,7 @@ export function requireMemory(modelDir: string, precision: Precision, memory: Me
   const { neededBytes } = planMemory(counts, precision);
   if (neededBytes <= memory.availableBytes) return;
 
-  const needs = availablePrecisions
+  const needs = cpuPrecisions
     .map((candidate) => ({ candidate, bytes: planMemory(counts, candidate).neededBytes }))
     .filter(({ bytes }) => bytes < neededBytes)
     .sort((a, b) => b.bytes - a.bytes);
@@ -100,8 +100,8 @@ const largeModelPrecisions = ["int8", "int4"] as const;
 export function choosePrecision(
   counts: WeightCounts,
   memory: Memory,
-  isConverted: (precision: AvailablePrecision) => boolean = () => false,
-): AvailablePrecision {
+  isConverted: (precision: Precision) => boolean = () => false,
+): Precision {
   const fits = (precision: Precision) => planMemory(counts, precision).neededBytes <= memory.availableBytes;
   if (planMemory(counts, "fp32").neededBytes <= smallNetworkBytes && fits("fp32")) return "fp32";
   const fitting = largeModelPrecisions.filter(fits);
