@@ -42,7 +42,7 @@ export function countWeights(modelDir: string): Record<Component, WeightCount> {
 
 /** The plan of a model on the CPU. */
 export function planMemory(counts: WeightCounts, precision: Precision): MemoryPlan {
-  const bytes = networkSizes(counts, precision);
+  const bytes = networkSizes(counts, precision, loadingBytes);
   const largest = Math.max(...bytes.map(([, size]) => size));
   return {
     networks: Object.fromEntries(bytes),
@@ -52,8 +52,7 @@ export function planMemory(counts: WeightCounts, precision: Precision): MemoryPl
 
 /** Bytes of the largest network's weights once it is loaded, as a GPU has them. */
 export function largestNetworkBytes(counts: WeightCounts, precision: Precision): number {
-  const loaded = Object.entries(counts).map(([component, count]) => [component, { ...count, halfValues: 0 }]);
-  return Math.max(...networkSizes(Object.fromEntries(loaded), precision).map(([, size]) => size));
+  return Math.max(...networkSizes(counts, precision, weightBytes).map(([, size]) => size));
 }
 
 /**
@@ -108,25 +107,30 @@ export function choosePrecision(
   return fitting.find(isConverted) ?? fitting[0] ?? "int8";
 }
 
-function networkSizes(counts: WeightCounts, precision: Precision): [Component, number][] {
+function networkSizes(counts: WeightCounts, precision: Precision, size: typeof weightBytes): [Component, number][] {
   return components.flatMap((component) => {
     const count = counts[component];
     const own = exactNetworks.has(component) ? "fp32" : precision;
-    return count === undefined ? [] : [[component, networkBytes(count, own)]];
+    return count === undefined ? [] : [[component, size(count, own)]];
   });
 }
 
-function networkBytes(count: WeightCount, precision: Precision): number {
-  const { linearValues, linearOutputs, floatValues, halfValues } = count;
+/** What weights take where they are computed with in their own format. */
+function weightBytes({ linearValues, linearOutputs, floatValues }: WeightCount, precision: Precision): number {
   switch (precision) {
     case "fp32":
-      // ONNX Runtime turns 16-bit floats into wider ones when it loads them, and for a while has two copies of those.
-      return 4 * (linearValues + floatValues + halfValues);
+      return 4 * (linearValues + floatValues);
     case "fp16":
-      return 2 * (linearValues + floatValues);
+      return 2 * linearValues + 4 * floatValues;
     case "int8":
       return linearValues + 4 * (linearOutputs + floatValues);
     case "int4":
       return linearValues / 2 + 4 * (linearValues / int4Block + floatValues);
   }
+}
+
+/** What the CPU needs while it loads them: ONNX Runtime widens 16-bit floats there, and for a while has two copies of those. */
+function loadingBytes(count: WeightCount, precision: Precision): number {
+  const widened = { fp32: count.halfValues, fp16: count.linearValues, int8: 0, int4: 0 };
+  return weightBytes(count, precision) + 4 * widened[precision];
 }
