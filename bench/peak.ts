@@ -2,7 +2,7 @@
 import * as ort from "onnxruntime-node";
 import { type DType, encodeModel, type TensorProto } from "../src/onnx/model-proto.ts";
 
-export type ProductPrecision = "fp32" | "fp16" | "int8";
+export type ProductPrecision = "fp32" | "int8";
 
 /** Tokens, input and output features: FLUX.1-dev's widest layers, at 256×256 and at 512×512 pixels. */
 const shapes = [

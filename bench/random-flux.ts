@@ -6,7 +6,6 @@ import { ropeTable, timeEmbeddingDim, timestepEmbedding } from "../src/models/fl
 import type { ExternalTensor } from "../src/onnx/graph-builder.ts";
 import type { DType } from "../src/onnx/model-proto.ts";
 import { imageIds } from "../src/pipelines/latents.ts";
-import type { ProductPrecision } from "./peak.ts";
 import type { LinearOptions, LinearShape, LinearWeight, NetworkWeights } from "../src/weights/network-weights.ts";
 
 /** FLUX.1-dev's width. */
@@ -57,14 +56,17 @@ export function random(dims: number[]) {
   return { data: Float32Array.from({ length: dims.reduce((a, b) => a * b) }, () => 2 * Math.random() - 1), dims };
 }
 
+export const randomPrecisions = ["fp32", "fp16", "int8"] as const;
+export type RandomPrecision = (typeof randomPrecisions)[number];
+
 /** Weights of any name and shape, all from one file. */
 export class RandomWeights implements NetworkWeights {
   readonly #file: string;
-  readonly #precision: ProductPrecision;
+  readonly #precision: RandomPrecision;
   readonly #floatBytes: number;
   readonly #halfBytes: number;
 
-  constructor(folder: string, precision: ProductPrecision) {
+  constructor(folder: string, precision: RandomPrecision) {
     this.#file = join(folder, "weights.bin");
     this.#precision = precision;
     const largest = 6 * hidden * hidden; // a double block's modulation

@@ -94,6 +94,20 @@ describe.skipIf(!hasWebGpu)("WebGPU", { timeout }, () => {
     }
   });
 
+  test("draws in fp16 where it has half precision, and else refuses it with a sentence that says what is lacking", async () => {
+    const trial = await tryDevice("webgpu");
+    const { code, stdout, stderr } = await runCli([...tiny, "--device", "webgpu", "--precision", "fp16", "--json"], { cwd });
+    if (trial.works && trial.halfPrecision) {
+      expect(code, stderr).toBe(0);
+      expect(JSON.parse(stdout)).toMatchObject({ device: "webgpu", precision: "fp16", notices: [] });
+      return;
+    }
+    expect(code).toBe(1);
+    expect(stderr).toMatch(
+      /^easel: The device "webgpu" cannot be used for fp16: the GPU or its driver lacks shader-f16; choose another precision, or choose the device cpu\.\n$/m,
+    );
+  });
+
   test("refuses int8 with a sentence, since its products would be done on the CPU", async () => {
     const { code, stderr } = await runCli([...tiny, "--device", "webgpu", "--precision", "int8"], { cwd });
     expect(code).toBe(1);

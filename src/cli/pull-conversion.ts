@@ -1,6 +1,7 @@
 /** `easel pull --precision`: the conversion that the first picture would otherwise wait for. */
 import { join } from "node:path";
 import { EaselError, InvalidRequestError } from "../errors.ts";
+import { mayHaveGpu } from "../onnx/gpus.ts";
 import { readMemory } from "../onnx/memory.ts";
 import { requireMemory } from "../pipelines/memory-plan.ts";
 import { convertModel, type NetworkConversion } from "../pipelines/model-conversion.ts";
@@ -24,9 +25,7 @@ interface ConversionSurroundings {
 export function parsePullPrecision(text: string | undefined): Precision | undefined {
   const precision = precisions.find((candidate) => candidate === text);
   if (precision !== undefined || text === undefined) return precision;
-  const names = precisions.join(", ");
-  const why = text === "fp16" ? ": nothing here runs in fp16 yet, and files in fp16 or bf16 are used as they are" : "";
-  throw new InvalidRequestError("--precision", `--precision must be one of ${names}, not "${text}"${why}.`);
+  throw new InvalidRequestError("--precision", `--precision must be one of ${precisions.join(", ")}, not "${text}".`);
 }
 
 /**
@@ -40,7 +39,8 @@ export async function convertPulled(
   { home, memoryLimitBytes, signal }: ConversionSurroundings,
 ): Promise<number> {
   using progress = new ByteProgress({ words: { doing: `Converting to ${precision}:`, part: "network" } });
-  tellIfTooLarge(folder, precision, { memoryLimitBytes, progress });
+  if (precision === "fp16") await tellIfWithoutGpu(progress);
+  else tellIfTooLarge(folder, precision, { memoryLimitBytes, progress });
   return await convertModel(
     { modelDir: folder, precision, cacheDir: join(home, "cache") },
     {
@@ -50,6 +50,13 @@ export async function convertPulled(
       onWaiting: (component) =>
         progress.notice(`Another easel is converting the ${component} of ${name}; waiting for it.`),
     },
+  );
+}
+
+async function tellIfWithoutGpu(progress: ByteProgress): Promise<void> {
+  if (await mayHaveGpu()) return;
+  progress.notice(
+    "There is no GPU here, and fp16 is for GPUs: the CPU takes the time and the memory of fp32 for it; int8 saves both.",
   );
 }
 
