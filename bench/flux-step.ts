@@ -12,7 +12,14 @@ import { chooseDevice } from "../src/onnx/device-choice.ts";
 import type { ResolvedDevice } from "../src/onnx/devices.ts";
 import { gpuMemoryMb } from "./measure.ts";
 import { measurePeak } from "./peak.ts";
-import { fluxDevConfig, hidden, type RandomPrecision, RandomWeights, type StepSize, stepInputs } from "./random-flux.ts";
+import {
+  fluxDevConfig,
+  hidden,
+  type RandomPrecision,
+  RandomWeights,
+  type StepSize,
+  stepInputs,
+} from "./random-flux.ts";
 
 export interface FluxStepOptions extends StepSize {
   precision: RandomPrecision;

@@ -106,7 +106,7 @@ switch (name) {
 }
 
 async function fluxStep() {
-  const devices = deviceNames.filter((name): name is ResolvedDevice => name !== "auto");
+  const devices = deviceNames.filter((one): one is ResolvedDevice => one !== "auto");
   return await benchFluxStep({
     ...stepOptions(),
     ...depth(),

@@ -167,7 +167,9 @@ describe("a machine that is made up", () => {
     const checkup = await look(system(), here);
     const text = describeCheckup(checkup);
     expect(text).toContain("GPU         Some GPU (80.0 GB)\n");
-    expect(text).toContain("            webgpu  works, 20000 GFLOP/s in fp32, fp16 too; attention is left to the CPU\n");
+    expect(text).toContain(
+      "            webgpu  works, 20000 GFLOP/s in fp32, fp16 too; attention is left to the CPU\n",
+    );
     expect(text).toContain("            cuda    not usable: there is no cuda\n");
     expect(text).toContain("FLUX.1-dev: not installed; would run in fp16 on WebGPU: it was 100.0 times as fast");
     expect(text).toContain("easel-sketch: built-in; runs in fp32 on the CPU: the model is small\n");

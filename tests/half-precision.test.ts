@@ -2,7 +2,7 @@
  * fp16 as a device with half precision computes it: every product's inputs and results rounded, which the CPU leaves out by itself
  * (see `roundHalves`). What it costs in accuracy, and that nothing overflows where FLUX and T5 are known to.
  */
-import { cpSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
@@ -17,7 +17,7 @@ import type { GraphFunction } from "../src/pipelines/network-graphs.ts";
 import { StoredWeights, WeightConverter } from "../src/weights/converted-weights.ts";
 import { WeightSource } from "../src/weights/weight-source.ts";
 import { fixturesDir, psnr, readFixtureTensors, readRgbImage, relativeError } from "./oracle-fixtures.ts";
-import { drawCase, pictureCases } from "./support/picture-cases.ts";
+import { drawCase, type PictureCase, pictureCases } from "./support/picture-cases.ts";
 import { asFloat32, readNetwork } from "./support/single-files.ts";
 import { writeSafetensors } from "./support/weight-files.ts";
 
@@ -64,6 +64,27 @@ describe("pictures in fp16", () => {
     const distance = psnr(images[0]!.pixels, (await readRgbImage(`pictures/${c.files[0]}`)).pixels);
     expect(distance).toBeGreaterThan(60);
     expect(distance).toBeLessThan(75); // in float32 they come within 77 dB and better
+  });
+
+  test("have their LoRAs: diffusers' picture with both", async () => {
+    const formats = join(fixturesDir, "formats");
+    const recorded = JSON.parse(readFileSync(join(formats, "lora-both.json"), "utf8")) as PictureCase;
+    const modelDir = join(fixturesDir, "flux-dev-tiny");
+    const pipeline = await FluxPipeline.load({ modelDir, precision: "fp16", device: "cpu", cacheDir });
+    const { images } = await pipeline.generate({
+      ...recorded,
+      numImages: 1,
+      numInferenceSteps: recorded.steps,
+      guidanceScale: recorded.guidance,
+      maxSequenceLength: recorded.max_sequence_length,
+      loras: [
+        { file: join(formats, "lora-diffusers.safetensors"), scale: 0.7 },
+        { file: join(formats, "lora-kohya.safetensors"), scale: -0.5 },
+      ],
+    });
+    await pipeline.dispose();
+    const { pixels } = await readRgbImage("formats/lora-both.png");
+    expect(psnr(images[0]!.pixels, pixels)).toBeGreaterThan(55); // without the LoRAs less than 25 dB
   });
 
   test("are the built-in model's in fp32 but for rounding; its weights, which are float16, stay where they lie", async () => {
@@ -151,7 +172,10 @@ describe("the transformer, whose text and joined streams leave half precision's 
   ])("gives the velocity of fp32 all the same: %s", async (_, factors) => {
     const { folder, exact, convert } = await multiplied("transformer", factors);
     const config = parseFluxConfig(ConfigReader.read(folder));
-    const { cos, sin } = ropeTable(Float32Array.of(...io["txt_ids"]!.data, ...io["img_ids"]!.data), config.axesDimsRope);
+    const { cos, sin } = ropeTable(
+      Float32Array.of(...io["txt_ids"]!.data, ...io["img_ids"]!.data),
+      config.axesDimsRope,
+    );
     const ropeDims = [cos.length / (config.attentionHeadDim / 2), config.attentionHeadDim / 2];
     const inputs = {
       img: io["hidden_states"]!,

@@ -7,7 +7,13 @@ import { knownModels } from "../src/engine/known-models.ts";
 import { ConfigReader } from "../src/models/config-reader.ts";
 import { parseFluxConfig } from "../src/models/flux/config.ts";
 import { fluxTransformer } from "../src/models/flux/transformer.ts";
-import { choosePrecision, countWeights, largestNetworkBytes, planMemory, requireMemory } from "../src/pipelines/memory-plan.ts";
+import {
+  choosePrecision,
+  countWeights,
+  largestNetworkBytes,
+  planMemory,
+  requireMemory,
+} from "../src/pipelines/memory-plan.ts";
 import type { Precision } from "../src/pipelines/precision.ts";
 import { networkGraphs } from "../src/pipelines/network-graphs.ts";
 import { openNetwork } from "../src/weights/model-files.ts";
@@ -32,10 +38,7 @@ const memory = (available: number, total = available) => ({
   availableBytes: available * gigabyte,
   totalBytes: total * gigabyte,
 });
-const refusal = (
-  precision: Precision,
-  ...figures: Parameters<typeof memory>
-): EaselError | undefined => {
+const refusal = (precision: Precision, ...figures: Parameters<typeof memory>): EaselError | undefined => {
   try {
     requireMemory(flux, precision, memory(...figures));
     return undefined;
@@ -112,7 +115,9 @@ describe("fp16", () => {
 
   test("is neither chosen for the CPU nor advised, whatever there is", () => {
     for (const available of [2, 10, 20, 60, 90, 500]) {
-      expect(choosePrecision(countWeights(flux), memory(available), (precision) => precision === "fp16")).not.toBe("fp16");
+      expect(choosePrecision(countWeights(flux), memory(available), (precision) => precision === "fp16")).not.toBe(
+        "fp16",
+      );
       expect(refusal("fp32", available)?.message ?? "").not.toContain("fp16");
     }
     expect(refusal("fp16", 20)?.message).toMatch(

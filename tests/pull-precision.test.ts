@@ -115,7 +115,8 @@ describe("easel pull --precision", { timeout: 120_000 }, () => {
     const { code, stdout, stderr } = await cli(["pull", tinyModelFolder, "--precision", "fp16"]);
     expect([code, stdout]).toEqual([0, expect.stringMatching(/\nIt is converted to fp16 \(\d{3} kB\)\.\n$/)]);
     expect(stderr).toMatch(/^Converting to fp16: 2 networks, \d{3} kB$/m);
-    if (!(await mayHaveGpu())) expect(stderr).toMatch(/^There is no GPU here, and fp16 is for GPUs: .*; int8 saves both\.$/m);
+    if (!(await mayHaveGpu()))
+      expect(stderr).toMatch(/^There is no GPU here, and fp16 is for GPUs: .*; int8 saves both\.$/m);
     expect(cached()).toEqual([
       expect.stringMatching(/^text_encoder_2-fp16-[0-9a-f]{16}$/),
       expect.stringMatching(/^transformer-fp16-[0-9a-f]{16}$/),
@@ -125,7 +126,6 @@ describe("easel pull --precision", { timeout: 120_000 }, () => {
     const args = ["generate", "a cat", "--model", tinyModelFolder, "--precision", "fp16", "--device", "cpu", ...draw];
     const drawn = await cli([...args, "--json"]);
     expect(JSON.parse(drawn.stdout)).toMatchObject({
-      precision: "fp16",
       device: "cpu",
       notices: ["The CPU computed fp16 in fp32, in the time and the memory of that; int8 saves both."],
     });
@@ -134,10 +134,7 @@ describe("easel pull --precision", { timeout: 120_000 }, () => {
 
   test("refuses what there is not in one sentence", async () => {
     const { code, stderr } = await cli(["pull", tinyModelFolder, "--precision", "int3"]);
-    expect([code, stderr]).toEqual([
-      2,
-      'easel: --precision must be one of fp32, fp16, int8, int4, not "int3".\n',
-    ]);
+    expect([code, stderr]).toEqual([2, 'easel: --precision must be one of fp32, fp16, int8, int4, not "int3".\n']);
     expect(existsSync(join(cwd, "home"))).toBe(false);
   });
 

@@ -141,9 +141,7 @@ async function examineModels(
     try {
       await checkModelFolder(folder);
       const counts = countWeights(folder);
-      const converted = precisions.filter((one) =>
-        isConverted({ modelDir: folder, precision: one, cacheDir }),
-      );
+      const converted = precisions.filter((one) => isConverted({ modelDir: folder, precision: one, cacheDir }));
       reports.push({ name, state: origin, missingBytes: 0, outlook: await outlook(counts, converted), converted });
     } catch (error) {
       tellIn(problems, `${name} cannot be used: `)(error);

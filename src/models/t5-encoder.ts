@@ -86,7 +86,10 @@ function block(w: WeightScope, x: Value, bias: Value, config: T5Config): Value {
   const ff = w.at("layer.1");
   const dense = ff.at("DenseReluDense");
   const ffNorm = t5Norm(ff.at("layer_norm"), x, config);
-  return g.add(x, linear(dense.at("wo"), feedForward(dense, ffNorm, config), config.dModel, { bias: false, wide: true }));
+  return g.add(
+    x,
+    linear(dense.at("wo"), feedForward(dense, ffNorm, config), config.dModel, { bias: false, wide: true }),
+  );
 }
 
 function feedForward(w: WeightScope, x: Value, config: T5Config): Value {

@@ -82,7 +82,8 @@ export class WeightConverter implements NetworkWeights {
         places: [this.#place(name, "float32", shape, 4 * valueCount(shape))],
         convert: (values) => {
           // Biases join the products.
-          if (this.#options.linear === "fp16" && shape.length === 1 && values.some(isBeyondHalf)) throw beyondHalf(tensor);
+          if (this.#options.linear === "fp16" && shape.length === 1 && values.some(isBeyondHalf))
+            throw beyondHalf(tensor);
           return [values];
         },
       });
@@ -103,7 +104,11 @@ export class WeightConverter implements NetworkWeights {
           if (halves === undefined) throw beyondHalf(tensor);
           return [halves];
         };
-        this.#steps.push({ tensor, places: [this.#place(name, "float16", transposed, 2 * valueCount(shape))], convert });
+        this.#steps.push({
+          tensor,
+          places: [this.#place(name, "float16", transposed, 2 * valueCount(shape))],
+          convert,
+        });
       } else if (format === "int8") {
         const places = [
           this.#place(name, "int8", [inFeatures, outFeatures], inFeatures * outFeatures),
