@@ -139,7 +139,10 @@ export class FluxPipeline {
     const model = { modelDir, precision: plan.precision, cacheDir };
     await convertModel(model, watch);
     const loader = new NetworkLoader({ ...model, ...plan.sessionOptions, threads: options.threads ?? 0 });
-    const networks = new ResidentNetworks(loader, () => memory().availableBytes);
+    const { gpuMemoryBytes } = plan;
+    const networks = new ResidentNetworks(loader, (loadedBytes) =>
+      gpuMemoryBytes === undefined ? memory().availableBytes : gpuMemoryBytes - loadedBytes,
+    );
 
     const transformerDir = join(modelDir, "transformer");
     const fluxConfig = parseFluxConfig(ConfigReader.read(transformerDir));

@@ -25,6 +25,8 @@ export type WeightCounts = Readonly<Partial<Record<Component, WeightCount>>>;
 /** What the engine process takes besides weights, and activations of a picture of about FLUX.1's own size: estimates. */
 const processBytes = 256 * 2 ** 20;
 const activationShare = 0.05;
+/** Activations, the runtime's own buffers, and what the screen has of a GPU: an estimate. */
+const gpuShare = 0.15;
 
 /**
  * The weights of the model in `modelDir`.
@@ -53,6 +55,11 @@ export function planMemory(counts: WeightCounts, precision: Precision): MemoryPl
 /** Bytes of the largest network's weights once it is loaded, as a GPU has them. */
 export function largestNetworkBytes(counts: WeightCounts, precision: Precision): number {
   return Math.max(...networkSizes(counts, precision, weightBytes).map(([, size]) => size));
+}
+
+/** What a GPU's memory must be for a model: its largest network, and room to work. Bytes. */
+export function neededGpuBytes(counts: WeightCounts, precision: Precision): number {
+  return Math.ceil(largestNetworkBytes(counts, precision) * (1 + gpuShare));
 }
 
 /**

@@ -3,7 +3,13 @@ import { type DeviceChoice, chooseDevice, type Machine, thisMachine, trustedGpuB
 import { type DeviceName, deviceTitles, type ResolvedDevice } from "../onnx/devices.ts";
 import { type Memory, readMemory } from "../onnx/memory.ts";
 import type { SessionOptions } from "../onnx/session.ts";
-import { choosePrecision, countWeights, largestNetworkBytes, type WeightCounts } from "./memory-plan.ts";
+import {
+  choosePrecision,
+  countWeights,
+  largestNetworkBytes,
+  neededGpuBytes,
+  type WeightCounts,
+} from "./memory-plan.ts";
 import { isConverted } from "./model-conversion.ts";
 import { gpuPrecisions, knownPrecision, type Precision } from "./precision.ts";
 
@@ -36,13 +42,20 @@ const smallNetworkBytes = 1e9;
 
 export class RunPlan {
   readonly precision: Precision;
+  /** Of the GPU that it runs on; undefined on the CPU, and where the system does not tell. */
+  readonly gpuMemoryBytes: number | undefined;
   readonly #choice: DeviceChoice;
   readonly #precisionWasChosen: boolean;
   readonly #cpuOperations = new Set<string>();
 
-  private constructor(choice: DeviceChoice, precision: Precision, precisionWasChosen: boolean) {
+  private constructor(
+    choice: DeviceChoice,
+    precision: Precision,
+    { precisionWasChosen, gpuMemoryBytes }: { precisionWasChosen: boolean; gpuMemoryBytes: number | undefined },
+  ) {
     this.#choice = choice;
     this.precision = precision;
+    this.gpuMemoryBytes = gpuMemoryBytes;
     this.#precisionWasChosen = precisionWasChosen;
   }
 
@@ -72,12 +85,18 @@ export class RunPlan {
       small: largestNetworkBytes(counts, asked ?? "fp32") < smallNetworkBytes,
       cpuFormat: asked === undefined || gpuPrecisions.includes(asked) ? undefined : asked,
       needsHalfPrecision: asked === "fp16",
-      gpuBytes: largestNetworkBytes(counts, candidates[0]),
+      gpuBytes: neededGpuBytes(counts, candidates[0]),
     };
     const choice = await chooseDevice(device, workload, machine);
-    const onCpu = () => asked ?? choosePrecision(counts, memory, converted);
-    const onGpu = () => candidates.find((candidate) => candidate !== "fp16" || choice.halfPrecision) ?? "fp32";
-    return new RunPlan(choice, choice.device === "cpu" ? onCpu() : onGpu(), asked === undefined);
+    const precisionWasChosen = asked === undefined;
+    if (choice.device === "cpu") {
+      const chosen = asked ?? choosePrecision(counts, memory, converted);
+      return new RunPlan(choice, chosen, { precisionWasChosen, gpuMemoryBytes: undefined });
+    }
+    const chosen = candidates.find((candidate) => candidate !== "fp16" || choice.halfPrecision) ?? "fp32";
+    const known = (await machine.listGpus()).flatMap(({ memoryBytes }) => memoryBytes ?? []);
+    const gpuMemoryBytes = known.length === 0 ? undefined : Math.max(...known);
+    return new RunPlan(choice, chosen, { precisionWasChosen, gpuMemoryBytes });
   }
 
   get device(): ResolvedDevice {
@@ -127,7 +146,7 @@ async function suitGpus(
   if (asked !== undefined) return [asked];
   if (largestNetworkBytes(counts, "fp32") < smallNetworkBytes) return ["fp32"];
   const memory = await trustedGpuBytes(machine);
-  const fits = (precision: Precision) => largestNetworkBytes(counts, precision) <= memory;
+  const fits = (precision: Precision) => neededGpuBytes(counts, precision) <= memory;
   const [first, ...others] = (["fp16", "fp32", "int4"] as const).filter(fits);
   return first === undefined ? ["fp16", "fp32"] : [first, ...others];
 }
