@@ -111,7 +111,7 @@ describe.skipIf(!hasWebGpu)("WebGPU", { timeout }, () => {
     }
     expect(code).toBe(1);
     expect(stderr).toMatch(
-      /^easel: The device "webgpu" cannot be used for fp16: the GPU or its driver lacks shader-f16; choose another precision, or choose the device cpu\.\n$/m,
+      /^easel: The device "webgpu" cannot be used for fp16: half precision \(shader-f16\) does not work on this GPU with its driver; choose another precision, or choose the device cpu\.\n$/m,
     );
   });
 

@@ -56,7 +56,7 @@ export async function convertPulled(
 async function tellIfWithoutGpu(progress: ByteProgress): Promise<void> {
   if (await mayHaveGpu()) return;
   progress.notice(
-    "There is no GPU here, and fp16 is for GPUs: the CPU takes the time and the memory of fp32 for it; int8 saves both.",
+    "There is no GPU here. fp16 is for GPUs; the CPU gains neither time nor memory by it. int8 saves both there.",
   );
 }
 

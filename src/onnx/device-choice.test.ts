@@ -66,7 +66,7 @@ describe("auto", () => {
     const both = machine({ cpu: works(200), webgpu: without, cuda: works(2000) });
     expect(await chooseDevice("auto", halves, both)).toMatchObject({ device: "cuda", halfPrecision: true });
     const none = machine({ cpu: works(200), webgpu: without });
-    const reason = "WebGPU: the GPU or its driver lacks shader-f16";
+    const reason = "WebGPU: half precision (shader-f16) does not work on this GPU with its driver";
     expect(await chooseDevice("auto", halves, none)).toMatchObject({ device: "cpu", reason });
   });
 
@@ -109,7 +109,7 @@ describe("a device that is asked for by name", () => {
       "has no half precision",
       "coreml",
       { ...large, needsHalfPrecision: true },
-      'The device "coreml" cannot be used for fp16: it has no half-precision products here; choose another precision, or choose the device cpu.',
+      'The device "coreml" cannot be used for fp16: half precision does not work there; choose another precision, or choose the device cpu.',
     ],
   ] as const)("is refused when it %s", async (_, device, workload, message) => {
     const coreml = works(2000, { halfPrecision: false });

@@ -129,7 +129,9 @@ function onCpu(reason: string | undefined): DeviceChoice {
 }
 
 function lacksHalf(device: ResolvedDevice): string {
-  return device === "webgpu" ? "the GPU or its driver lacks shader-f16" : "it has no half-precision products here";
+  return device === "webgpu"
+    ? "half precision (shader-f16) does not work on this GPU with its driver"
+    : "half precision does not work there";
 }
 
 function needs(device: ResolvedDevice): string[] {

@@ -61,9 +61,9 @@ describe("fp16 that was asked for", () => {
     const machine = machineWith("webgpu", false, 80e9);
     const made = await RunPlan.forWeights(flux, { precision: "fp16" }, { memory, machine });
     expect([made.device, made.precision]).toEqual(["cpu", "fp16"]);
-    expect(made.choice.reason).toBe("WebGPU: the GPU or its driver lacks shader-f16");
+    expect(made.choice.reason).toBe("WebGPU: half precision (shader-f16) does not work on this GPU with its driver");
     expect(made.notices()).toEqual([
-      "The CPU computed fp16 in fp32, in the time and the memory of that; int8 saves both.",
+      "fp16 is for GPUs; the CPU gains neither time nor memory by it. int8 saves both there.",
     ]);
   });
 

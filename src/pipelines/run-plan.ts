@@ -127,7 +127,7 @@ export class RunPlan {
         ? [`The model ran in ${this.precision}, ${this.#why()}; --precision and EASEL_PRECISION choose.`]
         : []),
       ...(this.precision === "fp16" && this.device === "cpu"
-        ? ["The CPU computed fp16 in fp32, in the time and the memory of that; int8 saves both."]
+        ? ["fp16 is for GPUs; the CPU gains neither time nor memory by it. int8 saves both there."]
         : []),
       ...(names === "" ? [] : [`${deviceTitles[this.device]} cannot do all of this model; the CPU did: ${names}.`]),
     ];

@@ -10,6 +10,9 @@ export const halfToFloat: Float32Array = Float32Array.from({ length: 1 << 16 }, 
 /** The largest finite float16. */
 export const largestHalf = 65504;
 
+/** Rows that are transposed together: each column of the block is one copy of this many values. */
+const blockRows = 64;
+
 /**
  * A matrix [rows, columns] as float16 [columns, rows], each value rounded to the nearest.
  *
@@ -35,9 +38,6 @@ export function transposedHalves(values: Float32Array, rows: number, columns: nu
   }
   return halves;
 }
-
-/** Rows that are transposed together: each column of the block is one copy of this many values. */
-const blockRows = 64;
 
 /** The float16 at byte `at`, wherever it lies, as float32. */
 export function readHalf(bytes: Uint8Array, at: number): number {
