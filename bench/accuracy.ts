@@ -14,7 +14,9 @@ export interface AccuracyOptions {
 /** Distances of whole pictures, and what each linear layer alone contributes to a step's error. */
 export async function benchPrecision(options: AccuracyOptions): Promise<Figure[]> {
   const exact = await drawAll(options, "fp32");
-  const figures: Figure[] = [];
+  // The CPU does not round fp16's products: of what it costs on a GPU, this is what the weights cost.
+  const halves = await drawAll(options, "fp16");
+  const figures = [figure("fp16's weights: pictures beside fp32's", "dB", distances(halves, exact))];
   for (const precision of ["int8", "int4"] as const) {
     const pictures = await drawAll(options, precision);
     figures.push(figure(`${precision}: pictures beside fp32's`, "dB", distances(pictures, exact)));

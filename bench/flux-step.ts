@@ -8,11 +8,22 @@ import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fluxTransformer } from "../src/models/flux/transformer.ts";
 import { Session } from "../src/onnx/session.ts";
-import { measurePeak, type ProductPrecision } from "./peak.ts";
-import { fluxDevConfig, hidden, RandomWeights, type StepSize, stepInputs } from "./random-flux.ts";
+import { chooseDevice } from "../src/onnx/device-choice.ts";
+import type { ResolvedDevice } from "../src/onnx/devices.ts";
+import { gpuMemoryMb } from "./measure.ts";
+import { measurePeak } from "./peak.ts";
+import {
+  fluxDevConfig,
+  hidden,
+  type RandomPrecision,
+  RandomWeights,
+  type StepSize,
+  stepInputs,
+} from "./random-flux.ts";
 
 export interface FluxStepOptions extends StepSize {
-  precision: ProductPrecision;
+  precision: RandomPrecision;
+  device: ResolvedDevice;
   /** FLUX.1-dev has 19 and 38. */
   doubleBlocks: number;
   singleBlocks: number;
@@ -26,9 +37,13 @@ export interface FluxStepFigures {
   secondsPerStep: number;
   /** 10⁹ operations a second in the blocks' linear layers, over the whole step. */
   gflops: number;
-  /** Of `peakGflops`, what a bare product of the same kind reaches on this machine (`measurePeak`). */
-  peakShare: number;
-  peakGflops: number;
+  /** Of `peakGflops`, what a bare product of the same kind reaches on this machine (`measurePeak`); null where that is not measured. */
+  peakShare: number | null;
+  /** Null on other devices than the CPU, which would be measured by how fast they are fed. */
+  peakGflops: number | null;
+  device: ResolvedDevice;
+  /** What the GPU's programs together had taken after the last step, as nvidia-smi tells; null without it. */
+  gpuMemoryBytes: number | null;
   threads: number;
   maxRssBytes: number;
 }
@@ -37,10 +52,18 @@ export async function benchFluxStep(options: FluxStepOptions): Promise<FluxStepF
   const threads = options.threads ?? availableParallelism();
   const scratch = mkdtempSync(join(tmpdir(), "easel-bench-"));
   try {
-    const peakGflops = await measurePeak(options.precision, threads);
+    const { device, attentionOnCpu } = await chooseDevice(options.device, {
+      small: false,
+      cpuFormat: options.precision === "int8" ? "int8" : undefined,
+      needsHalfPrecision: options.precision === "fp16",
+      gpuBytes: 0,
+    });
+    // The CPU computes fp16 in fp32.
+    const product = options.precision === "int8" ? "int8" : "fp32";
+    const peakGflops = device === "cpu" ? await measurePeak(product, threads) : null;
     const weights = new RandomWeights(scratch, options.precision);
     const config = fluxDevConfig(options.doubleBlocks, options.singleBlocks);
-    const session = await Session.create(fluxTransformer(config, weights), { device: "cpu", threads });
+    const session = await Session.create(fluxTransformer(config, weights), { device, attentionOnCpu, threads });
     const inputs = stepInputs(config, options);
     await session.run(inputs); // warms up
     const times: number[] = [];
@@ -49,6 +72,7 @@ export async function benchFluxStep(options: FluxStepOptions): Promise<FluxStepF
       await session.run(inputs);
       times.push((performance.now() - start) / 1000);
     }
+    const gpuMb = gpuMemoryMb();
     await session.dispose();
     const secondsPerStep = times.sort((a, b) => a - b)[Math.floor(times.length / 2)]!;
     const gflops = linearOperations(options) / secondsPerStep / 1e9;
@@ -56,8 +80,10 @@ export async function benchFluxStep(options: FluxStepOptions): Promise<FluxStepF
       case: `flux-step ${options.width}x${options.height} ${options.precision} ${options.doubleBlocks}+${options.singleBlocks}`,
       secondsPerStep,
       gflops,
-      peakShare: gflops / peakGflops,
+      peakShare: peakGflops === null ? null : gflops / peakGflops,
       peakGflops,
+      device,
+      gpuMemoryBytes: device === "cpu" || gpuMb === undefined ? null : gpuMb * 2 ** 20,
       threads,
       maxRssBytes: process.resourceUsage().maxRSS * 1024,
     };

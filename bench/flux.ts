@@ -1,8 +1,9 @@
 /** A FLUX model from prompt to picture: what each part takes, and the memory of the whole. */
 import { availableParallelism } from "node:os";
+import type { DeviceName } from "../src/onnx/devices.ts";
 import { FluxPipeline } from "../src/pipelines/flux-pipeline.ts";
 import type { Precision } from "../src/pipelines/precision.ts";
-import { type Figure, figure } from "./measure.ts";
+import { type Figure, figure, gpuMemoryMb } from "./measure.ts";
 
 export interface FluxOptions {
   /** A model folder, such as the one that `stand-in` writes. */
@@ -11,6 +12,7 @@ export interface FluxOptions {
   width: number;
   height: number;
   precision: Precision;
+  device: DeviceName;
   textTokens: number;
   threads: number | undefined;
   steps: number;
@@ -22,12 +24,12 @@ export interface FluxOptions {
  * encoded. Converted weights are kept in `cacheDir`: the figure for opening is small when they are there already.
  */
 export async function benchFlux(options: FluxOptions): Promise<Figure[]> {
-  const { modelDir, cacheDir, width, height, precision, textTokens, steps, memoryLimitBytes } = options;
+  const { modelDir, cacheDir, width, height, precision, device, textTokens, steps, memoryLimitBytes } = options;
   const threads = options.threads ?? availableParallelism();
   let last = performance.now();
   const lap = () => -(last - (last = performance.now())) / 1000;
 
-  const pipeline = await FluxPipeline.load({ modelDir, cacheDir, precision, threads, memoryLimitBytes, device: "cpu" });
+  const pipeline = await FluxPipeline.load({ modelDir, cacheDir, precision, threads, memoryLimitBytes, device });
   const opening = lap();
   const request = {
     prompt: "A white cat resting in Rome",
@@ -45,6 +47,7 @@ export async function benchFlux(options: FluxOptions): Promise<Figure[]> {
   };
   const cold = await draw();
   const warm = await draw();
+  const gpuMb = pipeline.device.device === "cpu" ? undefined : gpuMemoryMb();
   await pipeline.dispose();
 
   const stepTimes = [...cold.others, warm.first, ...warm.others];
@@ -56,5 +59,6 @@ export async function benchFlux(options: FluxOptions): Promise<Figure[]> {
     figure("decoding, the decoder's loading included", "s", [cold.decode]),
     figure("decoding again", "s", [warm.decode]),
     figure("peak memory", "MB", [process.resourceUsage().maxRSS / 1024]),
+    ...(gpuMb === undefined ? [] : [figure("memory taken on the GPU at the end", "MB", [gpuMb])]),
   ];
 }

@@ -7,12 +7,12 @@
  *     npm run bench -- api-load [--seconds 60]     200 clients at once; fails when the model list keeps them waiting
  *     npm run bench -- api-overhead                everything but inference
  *     npm run bench -- batching [--size 256x256]   pictures one at a time and several at once
- *     npm run bench -- flux-step --size 512x512 --precision int8 [--double-blocks 19] [--single-blocks 38]
+ *     npm run bench -- flux-step --size 512x512 --precision int8 [--double-blocks 19] [--single-blocks 38] [--device cuda]
  *     npm run bench -- flux-peers --size 512x512 --double-blocks 2 --single-blocks 4 [--python PYTHON] [--sd-cli PROGRAM]
  *                                                  … beside diffusers and stable-diffusion.cpp, in turn
  *     npm run bench -- stand-in --model FOLDER     writes a model with FLUX.1-dev's shapes and random values, 34 GB
- *     npm run bench -- flux --model FOLDER         … and draws with it, or with a real one, from prompt to picture
- *     npm run bench -- precision [--model FOLDER]  what int8 and int4 cost in accuracy, picture by picture and layer by layer
+ *     npm run bench -- flux --model FOLDER [--precision fp16 --device cuda]   … and draws with it, or with a real one
+ *     npm run bench -- precision [--model FOLDER]  what int8, int4 and fp16's weights cost in accuracy, by picture and by layer
  *     npm run bench -- step-cache [--model FOLDER] what sparing steps saves, and costs
  *
  * Medians, with the range. `--json` prints one line for programs.
@@ -21,6 +21,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { parseArgs } from "node:util";
 import { join } from "node:path";
+import { type ResolvedDevice, deviceNames } from "../src/onnx/devices.ts";
 import { precisions } from "../src/pipelines/precision.ts";
 import { benchPrecision, benchStepCache } from "./accuracy.ts";
 import { benchFlux } from "./flux.ts";
@@ -33,6 +34,7 @@ import type { Figure } from "./measure.ts";
 import { torchKinds } from "./peers/diffusers.ts";
 import { ggufTypes } from "./peers/random-gguf.ts";
 import { findSdCli } from "./peers/sd-cpp.ts";
+import { randomPrecisions } from "./random-flux.ts";
 import { benchSketch } from "./sketch.ts";
 import { writeStandIn } from "./stand-in.ts";
 import { benchUpscale } from "./upscale.ts";
@@ -48,6 +50,7 @@ const { values, positionals } = parseArgs({
     gguf: { type: "string", multiple: true, default: ["q8_0"] },
     size: { type: "string", default: "256x256" },
     precision: { type: "string", default: "int8" },
+    device: { type: "string", default: "cpu" },
     "double-blocks": { type: "string", default: "19" },
     "single-blocks": { type: "string", default: "38" },
     "text-tokens": { type: "string", default: "256" },
@@ -103,11 +106,12 @@ switch (name) {
 }
 
 async function fluxStep() {
-  if (values.precision !== "fp32" && values.precision !== "int8") throw new Error("--precision must be fp32 or int8");
+  const devices = deviceNames.filter((one): one is ResolvedDevice => one !== "auto");
   return await benchFluxStep({
     ...stepOptions(),
     ...depth(),
-    precision: values.precision,
+    precision: known("--precision", values.precision, randomPrecisions),
+    device: known("--device", values.device, devices),
     steps: rounds(7),
   });
 }
@@ -145,6 +149,7 @@ async function flux(): Promise<Figure[]> {
     modelDir,
     cacheDir,
     precision,
+    device: known("--device", values.device, deviceNames),
     steps: Number(values.steps),
     memoryLimitBytes,
   });

@@ -1,5 +1,5 @@
 /** Timing and memory of whole processes. */
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 
 export interface Figure {
@@ -31,6 +31,14 @@ export async function seconds(work: () => Promise<unknown>): Promise<number> {
   const start = performance.now();
   await work();
   return (performance.now() - start) / 1000;
+}
+
+/** What the programs on the first NVIDIA GPU have taken of its memory, in MiB; undefined without such a GPU. */
+export function gpuMemoryMb(): number | undefined {
+  const query = ["--query-gpu=memory.used", "--format=csv,noheader,nounits"];
+  const { stdout } = spawnSync("nvidia-smi", query, { encoding: "utf8", timeout: 10_000 });
+  const used = Number.parseInt(stdout ?? "", 10);
+  return Number.isFinite(used) ? used : undefined;
 }
 
 /** Runs a command to its end; throws with its error output when it fails. Returns seconds and peak memory. */

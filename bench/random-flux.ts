@@ -56,20 +56,26 @@ export function random(dims: number[]) {
   return { data: Float32Array.from({ length: dims.reduce((a, b) => a * b) }, () => 2 * Math.random() - 1), dims };
 }
 
+export const randomPrecisions = ["fp32", "fp16", "int8"] as const;
+export type RandomPrecision = (typeof randomPrecisions)[number];
+
 /** Weights of any name and shape, all from one file. */
 export class RandomWeights implements NetworkWeights {
   readonly #file: string;
-  readonly #precision: "fp32" | "int8";
+  readonly #precision: RandomPrecision;
   readonly #floatBytes: number;
+  readonly #halfBytes: number;
 
-  constructor(folder: string, precision: "fp32" | "int8") {
+  constructor(folder: string, precision: RandomPrecision) {
     this.#file = join(folder, "weights.bin");
     this.#precision = precision;
     const largest = 6 * hidden * hidden; // a double block's modulation
     const floats = Float32Array.from({ length: largest }, () => (2 * Math.random() - 1) / 64);
     const integers = Int8Array.from({ length: largest }, () => 255 * Math.random() - 127);
+    const halves = new Float16Array(floats);
     this.#floatBytes = floats.byteLength;
-    writeFileSync(this.#file, Buffer.concat([Buffer.from(floats.buffer), Buffer.from(integers.buffer)]));
+    this.#halfBytes = halves.byteLength;
+    writeFileSync(this.#file, Buffer.concat([floats, halves, integers].map(({ buffer }) => Buffer.from(buffer))));
   }
 
   has(): boolean {
@@ -83,9 +89,13 @@ export class RandomWeights implements NetworkWeights {
   linear(name: string, shape: LinearShape, { exact = false }: LinearOptions = {}): LinearWeight {
     if (exact || this.#precision === "fp32") return { format: "float", weight: this.get(name, shape) };
     const [outFeatures, inFeatures] = shape;
+    if (this.#precision === "fp16") {
+      const weight = this.#window(name, "float16", [inFeatures, outFeatures], this.#floatBytes, 2);
+      return { format: "fp16", weight, transposed: true };
+    }
     return {
       format: "int8",
-      values: this.#window(name, "int8", [inFeatures, outFeatures], this.#floatBytes, 1),
+      values: this.#window(name, "int8", [inFeatures, outFeatures], this.#floatBytes + this.#halfBytes, 1),
       scale: this.get(`${name}.scale`, [outFeatures]),
     };
   }

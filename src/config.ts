@@ -57,7 +57,7 @@ export const configSchema = z.object({
   ),
   precision: setting(
     "EASEL_PRECISION",
-    "Number format of networks: `fp32`; `int8` for a quarter of the memory; `int4` for less than a sixth, less exactly; `auto` takes fp32 for small models and what fits for large ones.",
+    "Number format of networks: `fp32`; on GPUs `fp16`, half the memory; on CPUs `int8`, a quarter; `int4`, less than a sixth, less exact; `auto`: fp32 for small models, and what fits.",
     oneOf(precisionWishes).default("auto"),
   ),
   threads: setting(

@@ -61,8 +61,8 @@ function machine(trials: Partial<Record<ResolvedDevice, Trial>>, gpuBytes?: numb
     },
   };
 }
-const works = (gigaOperations: number, attends = true): Trial => {
-  return { works: true, operationsPerSecond: gigaOperations * 1e9, attends };
+const works = (gigaOperations: number, { attends = true, halfPrecision = true } = {}): Trial => {
+  return { works: true, operationsPerSecond: gigaOperations * 1e9, attends, halfPrecision };
 };
 
 /** A system of 64 GB, and what its other files say. */
@@ -83,15 +83,14 @@ function system(files: Record<string, string> = {}): string {
 const systemOf = (total: number, available: number) =>
   system({ "proc/meminfo": `MemTotal: ${total * 976_562} kB\nMemAvailable: ${available * 976_562} kB\n` });
 
-const look = (root: string, here: Machine) => {
+const look = (root: string, here: Machine, precision: "auto" | "fp16" = "auto") => {
   const settings = {
     home,
     hubCache: join(home, "hub"),
     model: "easel-sketch",
     device: "auto",
-    precision: "auto",
   } as const;
-  return examine({ ...settings, root, machine: here });
+  return examine({ ...settings, precision, root, machine: here });
 };
 
 describe("easel doctor", () => {
@@ -164,15 +163,47 @@ describe("a machine that is made up", () => {
   });
 
   test("with a GPU that is worth it runs large models there, and small ones on the CPU", async () => {
-    const here = machine({ cpu: works(200), webgpu: works(20_000, false) }, 80e9);
+    const here = machine({ cpu: works(200), webgpu: works(20_000, { attends: false }) }, 80e9);
     const checkup = await look(system(), here);
     const text = describeCheckup(checkup);
     expect(text).toContain("GPU         Some GPU (80.0 GB)\n");
-    expect(text).toContain("            webgpu  works, 20000 GFLOP/s in fp32; attention is left to the CPU\n");
+    expect(text).toContain(
+      "            webgpu  works, 20000 GFLOP/s in fp32, fp16 too; attention is left to the CPU\n",
+    );
     expect(text).toContain("            cuda    not usable: there is no cuda\n");
-    expect(text).toContain("FLUX.1-dev: not installed; would run in fp32 on WebGPU: it was 100.0 times as fast");
+    expect(text).toContain("FLUX.1-dev: not installed; would run in fp16 on WebGPU: it was 100.0 times as fast");
     expect(text).toContain("easel-sketch: built-in; runs in fp32 on the CPU: the model is small\n");
     expect(toCheckupJson(checkup)).toMatchObject({ gpus: [{ name: "Some GPU", memory_bytes: 80e9 }], ok: true });
+  });
+
+  test.each([
+    ["enough for fp32", 80e9, "would run in fp32 on WebGPU: it was 100.0 times as fast"],
+    ["enough for half of it", 30e9, "would run in int4 on WebGPU: it was 100.0 times as fast"],
+    ["too little", 6e9, "would run in int8 on the CPU: the GPU has too little memory for the model"],
+  ])("with a GPU that has no half precision does without fp16: %s", async (_, gpuBytes, outlook) => {
+    const here = machine({ cpu: works(200), webgpu: works(20_000, { halfPrecision: false }) }, gpuBytes);
+    const text = describeCheckup(await look(system(), here));
+    expect(text).toContain("            webgpu  works, 20000 GFLOP/s in fp32, no fp16\n");
+    expect(text).toContain(`FLUX.1-dev: not installed; ${outlook}`);
+    expect(text).not.toContain("in fp16");
+  });
+
+  test.each([
+    ["where it has the memory for it", 30e9, "fp16"],
+    ["int4 where it has not", 20e9, "int4"],
+  ])("with a GPU takes fp16 %s", async (_, gpuBytes, precision) => {
+    const here = machine({ cpu: works(200), cuda: works(20_000) }, gpuBytes);
+    expect(describeCheckup(await look(system(), here))).toContain(
+      `FLUX.1-dev: not installed; would run in ${precision} on CUDA: `,
+    );
+  });
+
+  test("with fp16 asked for and no GPU tells what the CPU would need for it", async () => {
+    const here = machine({ cpu: works(200) });
+    const text = describeCheckup(await look(system(), here, "fp16"));
+    expect(text).toMatch(/^FLUX\.1-dev: not installed; does not fit: fp16 needs 7\d\.\d GB of memory$/m);
+    expect(text).toMatch(/^easel-sketch: built-in; runs in fp16 on the CPU: the model is small$/m);
+    expect(text).toMatch(/^ {2}memory on the CPU: fp32 does not fit \(100 GB\), int8 fits /m);
   });
 
   test("with a driver that hangs says so, and needs nothing of it", async () => {

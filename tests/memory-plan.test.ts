@@ -7,7 +7,14 @@ import { knownModels } from "../src/engine/known-models.ts";
 import { ConfigReader } from "../src/models/config-reader.ts";
 import { parseFluxConfig } from "../src/models/flux/config.ts";
 import { fluxTransformer } from "../src/models/flux/transformer.ts";
-import { choosePrecision, countWeights, planMemory, requireMemory } from "../src/pipelines/memory-plan.ts";
+import {
+  choosePrecision,
+  countWeights,
+  largestNetworkBytes,
+  planMemory,
+  requireMemory,
+} from "../src/pipelines/memory-plan.ts";
+import type { Precision } from "../src/pipelines/precision.ts";
 import { networkGraphs } from "../src/pipelines/network-graphs.ts";
 import { openNetwork } from "../src/weights/model-files.ts";
 import { WeightCounter } from "../src/weights/weight-count.ts";
@@ -31,10 +38,7 @@ const memory = (available: number, total = available) => ({
   availableBytes: available * gigabyte,
   totalBytes: total * gigabyte,
 });
-const refusal = (
-  precision: "fp32" | "int8" | "int4",
-  ...figures: Parameters<typeof memory>
-): EaselError | undefined => {
+const refusal = (precision: Precision, ...figures: Parameters<typeof memory>): EaselError | undefined => {
   try {
     requireMemory(flux, precision, memory(...figures));
     return undefined;
@@ -97,6 +101,28 @@ describe("a model's memory", () => {
     for (const graph of networkGraphs(tinyModelFolder, "text_encoder_2")) graph(counter);
     expect(counter.count.halfValues).toBe(0);
     expect(networks.text_encoder_2).toBe(4 * (counter.count.linearValues + counter.count.floatValues));
+  });
+});
+
+describe("fp16", () => {
+  test("takes half of fp32's memory on a GPU, and on the CPU, which computes it in fp32, no less than that", () => {
+    const counts = countWeights(flux);
+    const values = 11_901_408_320;
+    expect(largestNetworkBytes(counts, "fp32")).toBe(4 * values);
+    expect(largestNetworkBytes(counts, "fp16") / (2 * values)).toBeCloseTo(1, 1); // some layers stay in float
+    expect(planMemory(counts, "fp16").networks.transformer).toBeGreaterThan(4 * values);
+  });
+
+  test("is neither chosen for the CPU nor advised, whatever there is", () => {
+    for (const available of [2, 10, 20, 60, 90, 500]) {
+      expect(choosePrecision(countWeights(flux), memory(available), (precision) => precision === "fp16")).not.toBe(
+        "fp16",
+      );
+      expect(refusal("fp32", available)?.message ?? "").not.toContain("fp16");
+    }
+    expect(refusal("fp16", 20)?.message).toMatch(
+      /^This model needs about 7\d\.\d GB of memory in fp16, .*; choose int8, which needs 13\.0 GB\.$/,
+    );
   });
 });
 

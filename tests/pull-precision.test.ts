@@ -15,6 +15,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { knownModels } from "../src/engine/known-models.ts";
+import { mayHaveGpu } from "../src/onnx/gpus.ts";
 import { choosePrecision, countWeights } from "../src/pipelines/memory-plan.ts";
 import { tinyModelFolder, until } from "./support/easel-server.ts";
 import { writeSlowModel } from "./support/full-size.ts";
@@ -110,12 +111,29 @@ describe("easel pull --precision", { timeout: 120_000 }, () => {
     expect(cached()).toEqual([]);
   });
 
-  test.each([
-    ["fp16", /^easel: --precision must be one of fp32, int8, int4, not "fp16": nothing here runs in fp16 yet, .*\n$/],
-    ["int3", /^easel: --precision must be one of fp32, int8, int4, not "int3"\.\n$/],
-  ])("refuses %s in one sentence", async (precision, sentence) => {
-    const { code, stderr } = await cli(["pull", tinyModelFolder, "--precision", precision]);
-    expect([code, stderr]).toEqual([2, expect.stringMatching(sentence)]);
+  test("makes fp16 for GPUs, says what the CPU makes of it, and draws with it there too, saying so", async () => {
+    const { code, stdout, stderr } = await cli(["pull", tinyModelFolder, "--precision", "fp16"]);
+    expect([code, stdout]).toEqual([0, expect.stringMatching(/\nIt is converted to fp16 \(\d{3} kB\)\.\n$/)]);
+    expect(stderr).toMatch(/^Converting to fp16: 2 networks, \d{3} kB$/m);
+    if (!(await mayHaveGpu())) expect(stderr).toMatch(/^There is no GPU here\. fp16 is for GPUs; .*$/m);
+    expect(cached()).toEqual([
+      expect.stringMatching(/^text_encoder_2-fp16-[0-9a-f]{16}$/),
+      expect.stringMatching(/^transformer-fp16-[0-9a-f]{16}$/),
+    ]);
+
+    const before = identities();
+    const args = ["generate", "a cat", "--model", tinyModelFolder, "--precision", "fp16", "--device", "cpu", ...draw];
+    const drawn = await cli([...args, "--json"]);
+    expect(JSON.parse(drawn.stdout)).toMatchObject({
+      device: "cpu",
+      notices: ["fp16 is for GPUs; the CPU gains neither time nor memory by it. int8 saves both there."],
+    });
+    expect(identities()).toEqual(before);
+  });
+
+  test("refuses what there is not in one sentence", async () => {
+    const { code, stderr } = await cli(["pull", tinyModelFolder, "--precision", "int3"]);
+    expect([code, stderr]).toEqual([2, 'easel: --precision must be one of fp32, fp16, int8, int4, not "int3".\n']);
     expect(existsSync(join(cwd, "home"))).toBe(false);
   });
 

@@ -47,6 +47,22 @@ describe("a model's networks", () => {
     await networks.dispose();
   });
 
+  test("take turns by what is loaded, where that alone tells what is left, as on a GPU", async () => {
+    const bytes = async (network: Network) => (await networks.prepare(network)).weightBytes;
+    let total = Infinity;
+    const networks = new ResidentNetworks(loader(), (loadedBytes) => total - loadedBytes);
+    const [clipBytes, t5Bytes] = [await bytes(clip), await bytes(t5)];
+    total = clipBytes + t5Bytes;
+    const first = await networks.get(clip, 0);
+    const second = await networks.get(t5, 0);
+    expect(await networks.get(clip, 0)).toBe(first);
+    expect(await networks.get(t5, 0)).toBe(second);
+    const gone = vi.spyOn(first, "dispose");
+    await networks.get(t5, 1); // a byte more
+    expect(gone).toHaveBeenCalledOnce();
+    await networks.dispose();
+  });
+
   test("leave one by one when nothing suffices, and the one in use stays", async () => {
     const networks = new ResidentNetworks(loader(), () => 0);
     const first = await networks.get(clip, 0);

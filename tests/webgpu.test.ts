@@ -85,13 +85,34 @@ describe.skipIf(!hasWebGpu)("WebGPU", { timeout }, () => {
   test("is not chosen by itself when it is slower than the CPU, as a device in software is", async () => {
     const [gpu, cpu] = [await tryDevice("webgpu"), await tryDevice("cpu")];
     if (!gpu.works || !cpu.works) throw new Error("both work");
-    const choice = await chooseDevice("auto", { small: false, cpuFormat: undefined, gpuBytes: 0 });
+    const choice = await chooseDevice("auto", {
+      small: false,
+      cpuFormat: undefined,
+      needsHalfPrecision: false,
+      gpuBytes: 0,
+    });
     if (gpu.operationsPerSecond < cpu.operationsPerSecond) {
       expect(choice.device).toBe("cpu");
       expect(choice.reason).toMatch(/^WebGPU was slower in a trial/);
     } else {
       expect(choice.reason).toMatch(/^it was \d+\.\d times as fast as the CPU in a trial$/);
     }
+  });
+
+  test("draws in fp16 where it has half precision, and else refuses it with a sentence that says what is lacking", async () => {
+    const trial = await tryDevice("webgpu");
+    const { code, stdout, stderr } = await runCli([...tiny, "--device", "webgpu", "--precision", "fp16", "--json"], {
+      cwd,
+    });
+    if (trial.works && trial.halfPrecision) {
+      expect(code, stderr).toBe(0);
+      expect(JSON.parse(stdout)).toMatchObject({ device: "webgpu", notices: [] });
+      return;
+    }
+    expect(code).toBe(1);
+    expect(stderr).toMatch(
+      /^easel: The device "webgpu" cannot be used for fp16: half precision \(shader-f16\) does not work on this GPU with its driver; choose another precision, or choose the device cpu\.\n$/m,
+    );
   });
 
   test("refuses int8 with a sentence, since its products would be done on the CPU", async () => {

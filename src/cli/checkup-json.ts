@@ -26,11 +26,12 @@ export function toCheckupJson(checkup: Checkup): object {
       cache_bytes: disk.cacheBytes,
     },
     gpus: gpus.map(({ name, memoryBytes }) => ({ name, memory_bytes: memoryBytes ?? null })),
-    devices: devices.map(({ device, problem, operationsPerSecond, attends }) => ({
+    devices: devices.map(({ device, problem, operationsPerSecond, halfPrecision, attends }) => ({
       device,
       works: problem === undefined,
       problem: problem ?? null,
       gflops: operationsPerSecond === undefined ? null : Math.round(operationsPerSecond / 1e9),
+      half_precision: halfPrecision === true,
       attention_on_cpu: attends === false,
     })),
     models: models.map(({ name, state, missingBytes, outlook, converted }) => ({

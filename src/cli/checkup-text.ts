@@ -55,23 +55,24 @@ function describeGpu({ name, memoryBytes }: Checkup["gpus"][number]): string {
   return memoryBytes === undefined ? name : `${name} (${formatBytes(memoryBytes)})`;
 }
 
-function describeDevice({ device, problem, operationsPerSecond, attends }: Checkup["devices"][number]): string {
+function describeDevice(report: Checkup["devices"][number]): string {
+  const { device, problem, operationsPerSecond, halfPrecision, attends } = report;
   if (problem !== undefined) return `${device.padEnd(7)} not usable: ${problem}`;
   const speed = operationsPerSecond === undefined ? "" : `, ${Math.round(operationsPerSecond / 1e9)} GFLOP/s in fp32`;
-  return `${device.padEnd(7)} works${speed}${attends === false ? "; attention is left to the CPU" : ""}`;
+  const halves = device === "cpu" ? "" : halfPrecision === true ? ", fp16 too" : ", no fp16";
+  return `${device.padEnd(7)} works${speed}${halves}${attends === false ? "; attention is left to the CPU" : ""}`;
 }
 
 function describeModel({ name, state, missingBytes, outlook, converted }: ModelReport, checkup: Checkup): string[] {
   const title = `${name}: ${state in modelStates ? modelStates[state as keyof typeof modelStates] : state}`;
   if (outlook === undefined) return [title];
-  const { device, reason, precision, fits, precisions } = outlook;
-  const needed = precisions.find((one) => one.precision === precision)!.neededBytes;
+  const { device, reason, precision, neededBytes, fits, precisions } = outlook;
   const here = missingBytes === 0;
   const why = reason === undefined ? "" : `: ${reason}`;
   const verdicts = {
     now: `${here ? "runs" : "would run"} in ${precision} on ${deviceTitles[device]}${why}`,
     alone: `fits in ${precision} on ${deviceTitles[device]} when other programs end`,
-    never: `does not fit: ${precision} needs ${formatBytes(needed)} of memory`,
+    never: `does not fit: ${precision} needs ${formatBytes(neededBytes)} of memory`,
   };
   const memory = precisions.map((one) => {
     const verdict = one.fits ? "fits" : "does not fit";

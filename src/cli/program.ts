@@ -190,7 +190,10 @@ Examples:
     .option("--t5 <file>", "the T5 text encoder for a single file")
     .option("--tokenizers <folder>", "a model folder with tokenizer/ and tokenizer_2/, for a single file")
     .option("--revision <name>", "branch, tag or commit (default: main)")
-    .option("--precision <name>", "convert now, not at the first picture: int8, int4, or fp32 for fp8 and GGUF files")
+    .option(
+      "--precision <name>",
+      "convert now, not at the first picture: int8, int4, fp16 for a GPU, or fp32 for fp8 and GGUF files",
+    )
     .option("--json", "print the result as one JSON object")
     .addHelpText(
       "after",
@@ -319,7 +322,7 @@ function withEngineOptions(command: Command): Command {
     .option("--device <name>", "where to compute: auto, cpu, webgpu, cuda, coreml, dml (default: auto)")
     .option(
       "--precision <name>",
-      "number format: auto, fp32, int8 for a quarter of the memory, int4 for less still (default: auto)",
+      "number format: auto, fp32, fp16 for half of the memory on GPUs, int8 for a quarter on CPUs, int4 for less still (default: auto)",
     )
     .option("--threads <count>", "CPU threads (default: all cores)");
 }

@@ -1,10 +1,11 @@
 /** `easel pull --precision`: the conversion that the first picture would otherwise wait for. */
 import { join } from "node:path";
 import { EaselError, InvalidRequestError } from "../errors.ts";
+import { mayHaveGpu } from "../onnx/gpus.ts";
 import { readMemory } from "../onnx/memory.ts";
 import { requireMemory } from "../pipelines/memory-plan.ts";
 import { convertModel, type NetworkConversion } from "../pipelines/model-conversion.ts";
-import { type AvailablePrecision, availablePrecisions } from "../pipelines/precision.ts";
+import { type Precision, precisions } from "../pipelines/precision.ts";
 import { ByteProgress } from "./byte-progress.ts";
 
 interface PulledModel {
@@ -21,12 +22,10 @@ interface ConversionSurroundings {
 }
 
 /** Throws `invalid_request` for what nothing can be converted to. */
-export function parsePullPrecision(text: string | undefined): AvailablePrecision | undefined {
-  const precision = availablePrecisions.find((candidate) => candidate === text);
+export function parsePullPrecision(text: string | undefined): Precision | undefined {
+  const precision = precisions.find((candidate) => candidate === text);
   if (precision !== undefined || text === undefined) return precision;
-  const names = availablePrecisions.join(", ");
-  const why = text === "fp16" ? ": nothing here runs in fp16 yet, and files in fp16 or bf16 are used as they are" : "";
-  throw new InvalidRequestError("--precision", `--precision must be one of ${names}, not "${text}"${why}.`);
+  throw new InvalidRequestError("--precision", `--precision must be one of ${precisions.join(", ")}, not "${text}".`);
 }
 
 /**
@@ -36,11 +35,12 @@ export function parsePullPrecision(text: string | undefined): AvailablePrecision
  */
 export async function convertPulled(
   { name, folder }: PulledModel,
-  precision: AvailablePrecision,
+  precision: Precision,
   { home, memoryLimitBytes, signal }: ConversionSurroundings,
 ): Promise<number> {
   using progress = new ByteProgress({ words: { doing: `Converting to ${precision}:`, part: "network" } });
-  tellIfTooLarge(folder, precision, { memoryLimitBytes, progress });
+  if (precision === "fp16") await tellIfWithoutGpu(progress);
+  else tellIfTooLarge(folder, precision, { memoryLimitBytes, progress });
   return await convertModel(
     { modelDir: folder, precision, cacheDir: join(home, "cache") },
     {
@@ -53,10 +53,17 @@ export async function convertPulled(
   );
 }
 
+async function tellIfWithoutGpu(progress: ByteProgress): Promise<void> {
+  if (await mayHaveGpu()) return;
+  progress.notice(
+    "There is no GPU here. fp16 is for GPUs; the CPU gains neither time nor memory by it. int8 saves both there.",
+  );
+}
+
 /** Converting takes little memory: a model may be prepared here for another time or machine. But it should be known. */
 function tellIfTooLarge(
   folder: string,
-  precision: AvailablePrecision,
+  precision: Precision,
   { memoryLimitBytes, progress }: { memoryLimitBytes: number | undefined; progress: ByteProgress },
 ): void {
   const { totalBytes } = readMemory({ limitBytes: memoryLimitBytes });

@@ -13,7 +13,7 @@ import { type Processor, readProcessor } from "../onnx/processor.ts";
 import { countWeights, type WeightCounts } from "../pipelines/memory-plan.ts";
 import { isConverted } from "../pipelines/model-conversion.ts";
 import { foresee, type ModelOutlook } from "../pipelines/model-outlook.ts";
-import { type AvailablePrecision, availablePrecisions, type PrecisionWish } from "../pipelines/precision.ts";
+import { type Precision, precisions, type PrecisionWish } from "../pipelines/precision.ts";
 import { version } from "../version.ts";
 import { type DiskSpace, readDiskSpace } from "../weights/hub/disk-space.ts";
 import { checkModelFolder, folderBytes } from "../weights/model-folder.ts";
@@ -59,7 +59,7 @@ export interface ModelReport {
   /** Undefined when its files cannot tell. */
   outlook: ModelOutlook | undefined;
   /** What it was converted to, in this machine's form. */
-  converted: readonly AvailablePrecision[];
+  converted: readonly Precision[];
 }
 
 export interface UpscalerReport {
@@ -131,9 +131,9 @@ async function examineModels(
   const [usable, missing, stored] = await Promise.all([catalog.list(), catalog.missing(), new ModelStore(home).list()]);
   const { device, precision, machine } = options;
   const cacheDir = join(home, "cache");
-  const outlook = async (counts: WeightCounts, converted: readonly AvailablePrecision[]) => {
+  const outlook = async (counts: WeightCounts, converted: readonly Precision[]) => {
     const wish = { device, precision };
-    const surroundings = { machine, memory, isConverted: (one: AvailablePrecision) => converted.includes(one) };
+    const surroundings = { machine, memory, isConverted: (one: Precision) => converted.includes(one) };
     return await foresee(counts, wish, surroundings).catch((error: unknown) => void tellIn(problems)(error));
   };
   const reports: ModelReport[] = [];
@@ -141,9 +141,7 @@ async function examineModels(
     try {
       await checkModelFolder(folder);
       const counts = countWeights(folder);
-      const converted = availablePrecisions.filter((one) =>
-        isConverted({ modelDir: folder, precision: one, cacheDir }),
-      );
+      const converted = precisions.filter((one) => isConverted({ modelDir: folder, precision: one, cacheDir }));
       reports.push({ name, state: origin, missingBytes: 0, outlook: await outlook(counts, converted), converted });
     } catch (error) {
       tellIn(problems, `${name} cannot be used: `)(error);

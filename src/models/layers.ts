@@ -25,17 +25,17 @@ export class WeightScope {
   }
 
   /** torch.nn.Linear, in the format of the weights and with their adapters: x [..., in] → [..., out] */
-  linear(x: Value, outFeatures: number, options: { bias: boolean; exact: boolean }): Value {
+  linear(x: Value, outFeatures: number, options: { bias: boolean; exact: boolean; wide: boolean }): Value {
     const g = this.graph;
     const inFeatures = x.dims.at(-1) as number;
     const bias = options.bias ? this.weight("bias", [outFeatures]) : undefined;
     const stored = this.#source.linear(`${this.#prefix}weight`, [outFeatures, inFeatures], options);
-    let y = product(g, x, stored, bias);
-    for (const { rank, down, up } of stored.adapters ?? []) {
-      const narrow = g.linear(x, g.constant(down, [rank, inFeatures]));
-      y = g.add(y, g.linear(narrow, g.constant(up, [outFeatures, rank])));
+    if (stored.format === "fp16" && options.wide) {
+      const { values, scale } = g.normalizeTokens(x);
+      const y = g.mul(adaptedProduct(g, values, stored, undefined), scale);
+      return bias === undefined ? y : g.add(y, bias);
     }
-    return y;
+    return adaptedProduct(g, x, stored, bias);
   }
 
   has(name: string): boolean {
@@ -43,10 +43,24 @@ export class WeightScope {
   }
 }
 
+function adaptedProduct(g: GraphBuilder, x: Value, weight: LinearWeight, bias: Value | undefined): Value {
+  const exact = product(g, x, weight, bias);
+  let y = exact;
+  for (const { rank, down, up } of weight.adapters ?? []) {
+    const narrow = g.linear(x, g.constant(down, [rank, x.dims.at(-1) as number]));
+    y = g.add(y, g.linear(narrow, g.constant(up, [exact.dims.at(-1) as number, rank])));
+  }
+  return exact.dtype === "float16" ? g.half(y) : y; // attention looks at its values' type
+}
+
 function product(g: GraphBuilder, x: Value, weight: LinearWeight, bias: Value | undefined): Value {
   switch (weight.format) {
     case "float":
       return g.linear(x, g.weight(weight.weight), bias);
+    case "fp16": {
+      const stored = g.storedWeight(weight.weight);
+      return g.linearHalf(x, weight.transposed ? stored : g.transpose(stored, [1, 0]), bias);
+    }
     case "int8":
       return g.linearInt8(x, g.weight(weight.values), g.weight(weight.scale), bias);
     case "int4":
@@ -54,14 +68,24 @@ function product(g: GraphBuilder, x: Value, weight: LinearWeight, bias: Value | 
   }
 }
 
+export interface LinearLayerOptions {
+  /** Default true. */
+  bias?: boolean;
+  /**
+   * Whether its inputs or outputs are known to leave half precision's range: then each token is brought to a magnitude of 1 for
+   * the product, and back afterwards. Default false.
+   */
+  wide?: boolean;
+}
+
 /** torch.nn.Linear, in the precision of the weights: x [..., in] → [..., out] */
-export function linear(w: WeightScope, x: Value, outFeatures: number, options: { bias?: boolean } = {}): Value {
-  return w.linear(x, outFeatures, { bias: options.bias ?? true, exact: false });
+export function linear(w: WeightScope, x: Value, outFeatures: number, options: LinearLayerOptions = {}): Value {
+  return w.linear(x, outFeatures, { bias: true, wide: false, ...options, exact: false });
 }
 
 /** torch.nn.Linear in float whatever the precision: for the few small layers that everything else passes through. */
 export function exactLinear(w: WeightScope, x: Value, outFeatures: number): Value {
-  return w.linear(x, outFeatures, { bias: true, exact: true });
+  return w.linear(x, outFeatures, { bias: true, exact: true, wide: false });
 }
 
 /** torch.nn.LayerNorm with weight and bias. */

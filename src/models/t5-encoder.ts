@@ -1,6 +1,7 @@
 /**
  * T5's encoder (Raffel et al. 2020; gated as in T5 v1.1): a transformer with relative position biases, RMS norms and
- * unscaled attention. Follows transformers' `T5EncoderModel`, whose weight names it reads.
+ * unscaled attention. Follows transformers' `T5EncoderModel`, whose weight names it reads. Its last linear layer is `wide`, since that
+ * is where T5 leaves half precision's range, for which transformers keeps it in float32.
  */
 import { GraphBuilder, type OnnxGraph, type Value } from "../onnx/graph-builder.ts";
 import type { NetworkWeights } from "../weights/network-weights.ts";
@@ -85,7 +86,10 @@ function block(w: WeightScope, x: Value, bias: Value, config: T5Config): Value {
   const ff = w.at("layer.1");
   const dense = ff.at("DenseReluDense");
   const ffNorm = t5Norm(ff.at("layer_norm"), x, config);
-  return g.add(x, linear(dense.at("wo"), feedForward(dense, ffNorm, config), config.dModel, noBias));
+  return g.add(
+    x,
+    linear(dense.at("wo"), feedForward(dense, ffNorm, config), config.dModel, { bias: false, wide: true }),
+  );
 }
 
 function feedForward(w: WeightScope, x: Value, config: T5Config): Value {

@@ -3,9 +3,9 @@ import { chooseDevice, type Machine, type Workload } from "./device-choice.ts";
 import type { Trial } from "./device-trial.ts";
 import type { ResolvedDevice } from "./devices.ts";
 
-const large: Workload = { small: false, cpuFormat: undefined, gpuBytes: 24e9 };
-const works = (gigaOperations: number, attends = true): Trial => {
-  return { works: true, operationsPerSecond: gigaOperations * 1e9, attends };
+const large: Workload = { small: false, cpuFormat: undefined, needsHalfPrecision: false, gpuBytes: 24e9 };
+const works = (gigaOperations: number, { attends = true, halfPrecision = true } = {}): Trial => {
+  return { works: true, operationsPerSecond: gigaOperations * 1e9, attends, halfPrecision };
 };
 const broken = (reason: string): Trial => ({ works: false, reason });
 
@@ -36,11 +36,12 @@ describe("auto", () => {
       device: "cuda",
       reason: "it was 45.0 times as fast as the CPU in a trial",
       attentionOnCpu: false,
+      halfPrecision: true,
     });
   });
 
   test("passes over devices that do not work, and one that gets attention wrong is not trusted with it", async () => {
-    const here = machine({ cpu: works(200), webgpu: works(2000, false), cuda: broken("no driver") });
+    const here = machine({ cpu: works(200), webgpu: works(2000, { attends: false }), cuda: broken("no driver") });
     expect(await chooseDevice("auto", large, here)).toMatchObject({ device: "webgpu", attentionOnCpu: true });
   });
 
@@ -56,7 +57,17 @@ describe("auto", () => {
     ["a runtime without parts for GPUs", {}, "ONNX Runtime has no parts for a GPU here"],
   ])("keeps to the CPU beside %s", async (_, devices: Partial<Record<ResolvedDevice, Trial>>, reason) => {
     const choice = await chooseDevice("auto", large, machine({ cpu: works(200), ...devices }));
-    expect(choice).toEqual({ device: "cpu", reason, attentionOnCpu: false });
+    expect(choice).toEqual({ device: "cpu", reason, attentionOnCpu: false, halfPrecision: false });
+  });
+
+  test("passes over devices without half precision for fp16, however fast they are", async () => {
+    const halves = { ...large, needsHalfPrecision: true };
+    const without = works(9000, { halfPrecision: false });
+    const both = machine({ cpu: works(200), webgpu: without, cuda: works(2000) });
+    expect(await chooseDevice("auto", halves, both)).toMatchObject({ device: "cuda", halfPrecision: true });
+    const none = machine({ cpu: works(200), webgpu: without });
+    const reason = "WebGPU: half precision (shader-f16) does not work on this GPU with its driver";
+    expect(await chooseDevice("auto", halves, none)).toMatchObject({ device: "cpu", reason });
   });
 
   test.each([
@@ -75,7 +86,7 @@ describe("auto", () => {
 describe("a device that is asked for by name", () => {
   test("is taken when it works, however slow it is", async () => {
     const here = machine({ cpu: works(200), webgpu: works(0.1) });
-    const choice = { device: "webgpu", reason: undefined, attentionOnCpu: false };
+    const choice = { device: "webgpu", reason: undefined, attentionOnCpu: false, halfPrecision: true };
     expect(await chooseDevice("webgpu", { ...large, small: true }, here)).toEqual(choice);
     expect(here.tried).toEqual(["webgpu"]);
   });
@@ -94,8 +105,15 @@ describe("a device that is asked for by name", () => {
       { ...large, cpuFormat: "int8" },
       'The device "webgpu" cannot be used for int8, whose products the CPU alone has; choose another precision, or choose the device cpu.',
     ],
+    [
+      "has no half precision",
+      "coreml",
+      { ...large, needsHalfPrecision: true },
+      'The device "coreml" cannot be used for fp16: half precision does not work there; choose another precision, or choose the device cpu.',
+    ],
   ] as const)("is refused when it %s", async (_, device, workload, message) => {
-    const here = machine({ cpu: works(200), webgpu: works(2000), cuda: broken("no driver") });
+    const coreml = works(2000, { halfPrecision: false });
+    const here = machine({ cpu: works(200), webgpu: works(2000), cuda: broken("no driver"), coreml });
     await expect(chooseDevice(device, workload, here)).rejects.toMatchObject({
       code: "device_unavailable",
       param: "device",

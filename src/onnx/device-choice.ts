@@ -10,6 +10,8 @@ export interface DeviceChoice {
   reason: string | undefined;
   /** For `SessionOptions`: this device cannot be trusted with attention. */
   attentionOnCpu: boolean;
+  /** Whether it has half-precision products. */
+  halfPrecision: boolean;
 }
 
 /** What decides where a model runs well. */
@@ -18,6 +20,8 @@ export interface Workload {
   small: boolean;
   /** The name of weights that are made for the CPU alone; undefined for others. */
   cpuFormat: string | undefined;
+  /** Whether its products are in half precision. */
+  needsHalfPrecision: boolean;
   /** What the largest network takes in a GPU's memory. */
   gpuBytes: number;
 }
@@ -74,18 +78,26 @@ export async function chooseDevice(
   if (missing !== undefined) throw unavailable(wish, `cannot be used: ${missing}`);
   const trial = await machine.tryDevice(wish);
   if (!trial.works) throw unavailable(wish, `cannot be used: ${[trial.reason, ...needs(wish)].join("; ")}`);
-  return { device: wish, reason: undefined, attentionOnCpu: !trial.attends };
+  if (workload.needsHalfPrecision && !trial.halfPrecision) {
+    throw unavailable(wish, `cannot be used for fp16: ${lacksHalf(wish)}; choose another precision`);
+  }
+  return { device: wish, reason: undefined, attentionOnCpu: !trial.attends, halfPrecision: trial.halfPrecision };
 }
 
-async function chooseBest({ small, cpuFormat, gpuBytes }: Workload, machine: Machine): Promise<DeviceChoice> {
+/** How much memory a model may take on a GPU here. Bytes. */
+export async function trustedGpuBytes(machine: Machine): Promise<number> {
+  return Math.max(assumedGpuBytes, ...(await machine.listGpus()).map(({ memoryBytes = 0 }) => memoryBytes));
+}
+
+async function chooseBest(workload: Workload, machine: Machine): Promise<DeviceChoice> {
+  const { small, cpuFormat, needsHalfPrecision, gpuBytes } = workload;
   if (cpuFormat !== undefined) return onCpu(`${cpuFormat} is a format for the CPU`);
   if (small) return onCpu("the model is small");
   if (!(await machine.mayHaveGpu())) return onCpu("there is no GPU");
 
-  const memory = (await machine.listGpus()).map((gpu) => gpu.memoryBytes);
-  const known = memory.filter((bytes) => bytes !== undefined);
-  if (Math.max(assumedGpuBytes, ...known) < gpuBytes) {
-    const isKnown = known.length > 0 && known.length === memory.length;
+  if ((await trustedGpuBytes(machine)) < gpuBytes) {
+    const gpus = await machine.listGpus();
+    const isKnown = gpus.length > 0 && gpus.every(({ memoryBytes }) => memoryBytes !== undefined);
     return onCpu(isKnown ? "the GPU has too little memory for the model" : "the GPU's memory is not known");
   }
   const problems: string[] = [];
@@ -93,8 +105,9 @@ async function chooseBest({ small, cpuFormat, gpuBytes }: Workload, machine: Mac
   for (const device of candidates) {
     if ((await machine.missingParts(device)) !== undefined) continue;
     const trial = await machine.tryDevice(device);
-    if (trial.works) working.push({ device, trial });
-    else problems.push(`${deviceTitles[device]} does not work here (${trial.reason})`);
+    if (!trial.works) problems.push(`${deviceTitles[device]} does not work here (${trial.reason})`);
+    else if (needsHalfPrecision && !trial.halfPrecision) problems.push(`${deviceTitles[device]}: ${lacksHalf(device)}`);
+    else working.push({ device, trial });
   }
   const [best] = working.sort((a, b) => b.trial.operationsPerSecond - a.trial.operationsPerSecond);
   if (best === undefined) return onCpu(problems.join(" and ") || "ONNX Runtime has no parts for a GPU here");
@@ -103,7 +116,8 @@ async function chooseBest({ small, cpuFormat, gpuBytes }: Workload, machine: Mac
   const ratio = cpu.works ? best.trial.operationsPerSecond / cpu.operationsPerSecond : Infinity;
   if (ratio >= worthwhile) {
     const reason = `it was ${ratio.toFixed(1)} times as fast as the CPU in a trial`;
-    return { device: best.device, reason, attentionOnCpu: !best.trial.attends };
+    const { attends, halfPrecision } = best.trial;
+    return { device: best.device, reason, attentionOnCpu: !attends, halfPrecision };
   }
   const comparison = ratio < 1 ? "slower" : "hardly faster";
   const software = ratio < 0.1 ? ", as a device without a GPU behind it is" : "";
@@ -111,7 +125,13 @@ async function chooseBest({ small, cpuFormat, gpuBytes }: Workload, machine: Mac
 }
 
 function onCpu(reason: string | undefined): DeviceChoice {
-  return { device: "cpu", reason, attentionOnCpu: false };
+  return { device: "cpu", reason, attentionOnCpu: false, halfPrecision: false };
+}
+
+function lacksHalf(device: ResolvedDevice): string {
+  return device === "webgpu"
+    ? "half precision (shader-f16) does not work on this GPU with its driver"
+    : "half precision does not work there";
 }
 
 function needs(device: ResolvedDevice): string[] {

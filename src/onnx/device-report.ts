@@ -9,6 +9,8 @@ export interface DeviceReport {
   problem: string | undefined;
   /** In products of fp32 matrices, in the trial. */
   operationsPerSecond: number | undefined;
+  /** Whether it has half-precision products. */
+  halfPrecision: boolean | undefined;
   /** Whether ONNX Runtime's attention is right there; else the CPU does it. */
   attends: boolean | undefined;
 }
@@ -52,10 +54,10 @@ export async function reportDevices(machine: Machine): Promise<DeviceReport[]> {
 async function tried(device: ResolvedDevice, machine: Machine): Promise<DeviceReport> {
   const trial = await machine.tryDevice(device);
   if (!trial.works) return broken(device, [trial.reason, deviceNeeds[device] ?? []].flat().join("; "));
-  const { operationsPerSecond, attends } = trial;
-  return { device, problem: undefined, operationsPerSecond, attends };
+  const { operationsPerSecond, halfPrecision, attends } = trial;
+  return { device, problem: undefined, operationsPerSecond, halfPrecision, attends };
 }
 
 function broken(device: ResolvedDevice, problem: string): DeviceReport {
-  return { device, problem, operationsPerSecond: undefined, attends: undefined };
+  return { device, problem, operationsPerSecond: undefined, halfPrecision: undefined, attends: undefined };
 }

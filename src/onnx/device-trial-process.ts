@@ -2,8 +2,9 @@
  * Multiplies matrices on one device, checks the product, and tells how fast it was. It is a process of its own: a driver
  * that crashes or hangs must cost nothing but this.
  */
-import type { ResolvedDevice } from "./devices.ts";
+import { attendsRightly, multipliesHalves } from "./device-checks.ts";
 import type { Trial } from "./device-trial.ts";
+import type { ResolvedDevice } from "./devices.ts";
 import { GraphBuilder } from "./graph-builder.ts";
 import { Session } from "./session.ts";
 
@@ -36,33 +37,8 @@ async function tryDevice(device: ResolvedDevice): Promise<Trial> {
     const ms = performance.now() - startedMs;
     if (ms < measurableMs && rows < mostRows) continue;
     const operationsPerSecond = (2 * depth * rows * width * width * 1000) / ms;
-    return { works: true, operationsPerSecond, attends: await attendsRightly(device) };
+    return { works: true, operationsPerSecond, attends: await attendsRightly(device), halfPrecision: false };
   }
-}
-
-/** Compares attention over more positions than the runtime's program takes at a time. */
-async function attendsRightly(device: ResolvedDevice): Promise<boolean> {
-  const [positions, channels] = [64, 64];
-  const graph = new GraphBuilder("attention");
-  const x = graph.input("x", "float32", [1, positions, channels]);
-  graph.output("y", graph.attention(x, x, x, { heads: 1 }));
-  const data = Float32Array.from({ length: positions * channels }, (_, i) => Math.sin(i * i));
-  const session = await Session.create(graph.build(), { device, threads: 0 });
-  const { y } = await session.run({ x: { data, dims: [1, positions, channels] } });
-
-  const rows = Array.from({ length: positions }, (_, i) => data.subarray(i * channels, (i + 1) * channels));
-  return rows.every((query, position) => {
-    const weights = rows.map((key) => Math.exp(dot(query, key) / Math.sqrt(channels)));
-    const total = weights.reduce((a, b) => a + b);
-    return query.every((_, channel) => {
-      const expected = rows.reduce((sum, value, i) => sum + value[channel]! * weights[i]!, 0) / total;
-      return Math.abs(y!.data[position * channels + channel]! - expected) < tolerance;
-    });
-  });
-}
-
-function dot(a: Float32Array, b: Float32Array): number {
-  return a.reduce((sum, value, i) => sum + value * b[i]!, 0);
 }
 
 /** Whether the first row of `actual` is that of the product. */
@@ -80,8 +56,18 @@ function reason(error: unknown): string {
   return message.replace(/^The model could not be loaded: /, "").replace(/\.$/, "");
 }
 
-const trial = await tryDevice(process.argv[2] as ResolvedDevice).catch((error: unknown): Trial => {
+/** The last one counts. */
+async function tell(trial: Trial): Promise<void> {
+  await new Promise((resolve) => process.send?.(trial, undefined, undefined, resolve));
+}
+
+const device = process.argv[2] as ResolvedDevice;
+const trial = await tryDevice(device).catch((error: unknown): Trial => {
   return { works: false, reason: reason(error) };
 });
-// Some drivers crash when their process ends in order: what is known is said first, and then it ends without them.
-process.send?.(trial, undefined, undefined, () => process.kill(process.pid, "SIGKILL"));
+// Some drivers crash, now or when their process ends in order: what is known is said first, and it ends without them.
+await tell(trial);
+if (trial.works && device !== "cpu") {
+  await tell({ ...trial, halfPrecision: await multipliesHalves(device, trial.attends).catch(() => false) });
+}
+process.kill(process.pid, "SIGKILL");

@@ -9,6 +9,8 @@ export type Trial =
       operationsPerSecond: number;
       /** Whether ONNX Runtime's attention is right there: on WebGPU devices that do things in fours it is not. */
       attends: boolean;
+      /** Whether it computes products of float16 values itself, and rightly. A WebGPU device needs shader-f16 for them. */
+      halfPrecision: boolean;
     }
   /** `reason` is a part of a sentence: no capital, no full stop. */
   | { works: false; reason: string };

@@ -2,8 +2,13 @@
  * Builds ONNX graphs with typed operators. A network is a function that calls these; shapes are inferred and checked as the
  * graph is written, so that a mistake fails here with a sentence, not in the runtime with a node number.
  *
- * Weights are external data: the graph points at byte ranges of files, and a tensor stored as F16 or BF16 is cast to the
- * graph's element type by a node that ONNX Runtime folds away when it loads the model.
+ * Weights are external data: the graph points at byte ranges of files, and a tensor stored as F16 or BF16 is cast to
+ * float32 by a node that ONNX Runtime folds away when it loads the model.
+ *
+ * Half precision is for products alone: a `linear` with a float16 weight and an `attention` over float16 values are computed
+ * in it, and everything between is float32. What overflows 65504 in FLUX and T5, or loses too much with ten bits, is just
+ * that: the residual stream, norms, gates, rotary angles, the activation functions' cubes. The casts around the products
+ * cost a pass over the activations each, a few per cent of a step by the bytes that they move; no product is widened.
  *
  * Besides standard operators (opset 21) it uses ONNX Runtime's own for what the standard set lacks a fast kernel for:
  * RMS norm, rotary embedding and attention
@@ -11,7 +16,7 @@
  */
 import { dirname, basename } from "node:path";
 import type { AttributeValue, Dim, DType, ModelProto, NodeProto, TensorProto, ValueInfo } from "./model-proto.ts";
-import { bytesPerElement, encodeModel } from "./model-proto.ts";
+import { bytesPerElement, encodeModel, onnxDataType } from "./model-proto.ts";
 
 /** A tensor flowing through the graph. */
 export interface Value extends ValueInfo {}
@@ -56,6 +61,8 @@ export class GraphBuilder {
   readonly #weights = new Map<string, Value>();
   readonly #attentionNodes: string[] = [];
   readonly #quantized = new Map<string, { values: Value; scale: Value }>();
+  /** The same values in the other of the two float types, by name. */
+  readonly #twins = new Map<string, Value>();
   #externalDataDir: string | undefined;
   #weightBytes = 0;
   #nextId = 0;
@@ -72,9 +79,11 @@ export class GraphBuilder {
     return value;
   }
 
+  /** Half-precision values leave as float32. */
   output(name: string, value: Value): void {
-    this.#nodes.push({ opType: "Identity", domain: "", inputs: [value.name], outputs: [name], attributes: {} });
-    this.#outputs.push({ ...value, name });
+    const result = this.float(value);
+    this.#nodes.push({ opType: "Identity", domain: "", inputs: [result.name], outputs: [name], attributes: {} });
+    this.#outputs.push({ ...result, name });
   }
 
   /** A weight, most often from a file; floats as float32 and integers as they are. Asking twice gives the same value. */
@@ -86,18 +95,16 @@ export class GraphBuilder {
       this.#weights.set(tensor.name, value);
       return value;
     }
-    const dir = dirname(tensor.file);
-    this.#externalDataDir ??= dir;
-    if (dir !== this.#externalDataDir) throw new Error(`one graph's weights lie in two folders: ${tensor.name}`);
-    const data = { location: basename(tensor.file), offset: tensor.offset, length: tensor.length };
-    this.#initializers.push({ name: tensor.name, dtype: tensor.dtype, dims: tensor.shape, data });
-    const stored: Value = { name: tensor.name, dtype: tensor.dtype, dims: tensor.shape };
     const isShortFloat = tensor.dtype === "float16" || tensor.dtype === "bfloat16";
-    this.#weightBytes += tensor.shape.reduce(
-      (n, dim) => n * dim,
-      bytesPerElement[isShortFloat ? "float32" : tensor.dtype],
-    );
-    const value = isShortFloat ? this.#node("Cast", [stored], "float32", stored.dims, { to: int(1) }) : stored;
+    const stored = this.#external(tensor, isShortFloat ? "float32" : tensor.dtype);
+    const value = isShortFloat ? this.#cast(stored, "float32") : stored;
+    this.#weights.set(tensor.name, value);
+    return value;
+  }
+
+  /** A weight from a file that stays as it is stored there, such as a float16 one for products in half precision. */
+  storedWeight(tensor: ExternalTensor): Value {
+    const value = this.#weights.get(tensor.name) ?? this.#external(tensor, tensor.dtype);
     this.#weights.set(tensor.name, value);
     return value;
   }
@@ -135,6 +142,29 @@ export class GraphBuilder {
     };
   }
 
+  // --- float types ------------------------------------------------------------------------------------------------
+
+  /** x as float32. */
+  float(x: Value): Value {
+    return this.#as("float32", x);
+  }
+
+  /** x as float16; magnitudes above 65504 become infinite. What came from float16 is taken from there. */
+  half(x: Value): Value {
+    return this.#as("float16", x);
+  }
+
+  #as(dtype: "float32" | "float16", x: Value): Value {
+    if (x.dtype === dtype) return x;
+    if (x.dtype !== "float32" && x.dtype !== "float16") throw new Error(`${x.name} holds ${x.dtype}, not floats`);
+    const known = this.#twins.get(x.name);
+    if (known !== undefined) return known;
+    const twin = this.#cast(x, dtype);
+    this.#twins.set(x.name, twin);
+    this.#twins.set(twin.name, x);
+    return twin;
+  }
+
   // --- arithmetic ---------------------------------------------------------------------------------------------------
 
   /** a + b, broadcasting as NumPy does. */
@@ -148,7 +178,7 @@ export class GraphBuilder {
   }
 
   sigmoid(x: Value): Value {
-    return this.#node("Sigmoid", [x], x.dtype, x.dims);
+    return this.#node("Sigmoid", [this.float(x)], "float32", x.dims);
   }
 
   /** x · sigmoid(x) */
@@ -163,11 +193,12 @@ export class GraphBuilder {
 
   /** GELU (Hendrycks & Gimpel 2016), exact or by its tanh approximation. */
   gelu(x: Value, approximate: "none" | "tanh"): Value {
-    return this.#node("Gelu", [x], x.dtype, x.dims, { approximate: { kind: "string", value: approximate } });
+    const attributes = { approximate: { kind: "string", value: approximate } } as const;
+    return this.#node("Gelu", [this.float(x)], "float32", x.dims, attributes);
   }
 
   relu(x: Value): Value {
-    return this.#node("Relu", [x], x.dtype, x.dims);
+    return this.#node("Relu", [this.float(x)], "float32", x.dims);
   }
 
   /** x where it is positive, `slope` · x elsewhere. */
@@ -183,11 +214,19 @@ export class GraphBuilder {
 
   /** x Wᵀ + b, as torch.nn.Linear: x [..., in], weight [out, in], bias [out] → [..., out] */
   linear(x: Value, weight: Value, bias?: Value): Value {
-    const [outFeatures, inFeatures] = weight.dims;
-    this.#expectDim(x, -1, inFeatures!, "linear");
-    const transposed = this.transpose(weight, [1, 0]);
-    const product = this.#node("MatMul", [x, transposed], x.dtype, [...x.dims.slice(0, -1), outFeatures!]);
-    return bias === undefined ? product : this.add(product, bias);
+    return this.#matmul(this.float(x), this.transpose(weight, [1, 0]), bias, "linear");
+  }
+
+  /** `linear` in half precision, with a float16 weight [in, out] → float16 [..., out] */
+  linearHalf(x: Value, weight: Value, bias?: Value): Value {
+    return this.#matmul(this.half(x), weight, bias && this.half(bias), "linearHalf");
+  }
+
+  /** x [..., C] with each token divided by its largest magnitude, and these magnitudes [..., 1]. */
+  normalizeTokens(x: Value): { values: Value; scale: Value } {
+    const wide = this.float(x);
+    const scale = this.#largestOfTokens(wide);
+    return { values: this.#node("Div", [wide, scale], "float32", x.dims), scale };
   }
 
   /**
@@ -245,13 +284,13 @@ export class GraphBuilder {
   layerNorm(x: Value, epsilon: number, weight?: Value, bias?: Value): Value {
     const width = this.#staticDim(x, -1);
     const scale = weight ?? this.constant(new Float32Array(width).fill(1), [width]);
-    const inputs = bias === undefined ? [x, scale] : [x, scale, bias];
-    return this.#node("LayerNormalization", inputs, x.dtype, x.dims, { axis: int(-1), epsilon: float(epsilon) });
+    const inputs = [x, scale, ...(bias === undefined ? [] : [bias])].map((value) => this.float(value));
+    return this.#node("LayerNormalization", inputs, "float32", x.dims, { axis: int(-1), epsilon: float(epsilon) });
   }
 
   /** x / rms(x) · weight over the last axis (Zhang & Sennrich 2019). */
   rmsNorm(x: Value, weight: Value, epsilon: number): Value {
-    return this.#node("SimplifiedLayerNormalization", [x, weight], x.dtype, x.dims, {
+    return this.#node("SimplifiedLayerNormalization", [this.float(x), weight], "float32", x.dims, {
       axis: int(-1),
       epsilon: float(epsilon),
       stash_type: int(1),
@@ -354,7 +393,8 @@ export class GraphBuilder {
 
   /**
    * Scaled dot-product attention (Vaswani et al. 2017): q [B, L, H·D], k and v [B, S, H·D] → [B, L, H·D].
-   * `bias` [1 or B, 1 or H, L, S] is added to the scores; `causal` hides later positions. `scale` defaults to 1/√D.
+   * `bias` [1 or B, 1 or H, L, S] is added to the scores; `causal` hides later positions. `scale` defaults to 1/√D. Where v is
+   * float16, all of it is computed in half precision.
    */
   attention(
     q: Value,
@@ -362,9 +402,10 @@ export class GraphBuilder {
     v: Value,
     options: { heads: number; scale?: number; bias?: Value; causal?: boolean },
   ): Value {
-    const output = { name: this.#fresh("MultiHeadAttention"), dtype: q.dtype, dims: q.dims };
-    const inputs = [q.name, k.name, v.name];
-    if (options.bias !== undefined) inputs.push("", "", options.bias.name);
+    const output = { name: this.#fresh("MultiHeadAttention"), dtype: v.dtype, dims: q.dims };
+    const sameType = (x: Value) => (v.dtype === "float16" ? this.half(x) : this.float(x)).name;
+    const inputs = [sameType(q), sameType(k), v.name];
+    if (options.bias !== undefined) inputs.push("", "", sameType(options.bias));
     this.#attentionNodes.push(output.name); // a node is called as its first output
     this.#nodes.push({
       opType: "MultiHeadAttention",
@@ -388,8 +429,8 @@ export class GraphBuilder {
     const firstPosition = this.constant(new BigInt64Array([0n]), [1]);
     return this.#node(
       "RotaryEmbedding",
-      [x, firstPosition, cos, sin],
-      x.dtype,
+      [this.float(x), firstPosition, cos, sin],
+      "float32",
       x.dims,
       { interleaved: int(1), num_heads: int(heads) },
       onnxRuntimeDomain,
@@ -415,6 +456,7 @@ export class GraphBuilder {
   }
 
   concat(values: readonly Value[], axis: number): Value {
+    if (values.some(({ dtype }) => dtype !== values[0]!.dtype)) values = values.map((value) => this.float(value));
     const [first] = values;
     const at = axis < 0 ? axis + first!.dims.length : axis;
     const sizes = values.map((value) => value.dims[at]!);
@@ -465,18 +507,22 @@ export class GraphBuilder {
   #quantizeTokens(x: Value): { values: Value; scale: Value } {
     const known = this.#quantized.get(x.name);
     if (known !== undefined) return known;
-    const lastAxis = this.constant(new BigInt64Array([-1n]), [1]);
-    const perToken = [...x.dims.slice(0, -1), 1];
-    const largest = this.#node("ReduceMax", [this.#node("Abs", [x], x.dtype, x.dims), lastAxis], x.dtype, perToken);
-    // A token of zeros keeps a scale above zero, so that nothing is divided by it.
-    const floor = this.constant(new Float32Array([1e-12]), []);
-    const scale = this.mul(this.#node("Max", [largest, floor], x.dtype, perToken), 1 / 127);
+    const scale = this.mul(this.#largestOfTokens(x), 1 / 127);
     const relative = this.#node("Div", [x, scale], x.dtype, x.dims);
     const one = this.constant(new Float32Array([1]), []);
     const values = this.#node("QuantizeLinear", [relative, one, this.#uint8Constant(128)], "uint8", x.dims);
     const result = { values, scale };
     this.#quantized.set(x.name, result);
     return result;
+  }
+
+  /** The largest magnitude in each token of x [..., C] → [..., 1]; above zero, so that everything can be divided by it. */
+  #largestOfTokens(x: Value): Value {
+    const lastAxis = this.constant(new BigInt64Array([-1n]), [1]);
+    const perToken = [...x.dims.slice(0, -1), 1];
+    const largest = this.#node("ReduceMax", [this.#node("Abs", [x], x.dtype, x.dims), lastAxis], x.dtype, perToken);
+    const floor = this.constant(new Float32Array([1e-12]), []);
+    return this.#node("Max", [largest, floor], x.dtype, perToken);
   }
 
   #uint8Constant(value: number): Value {
@@ -486,8 +532,32 @@ export class GraphBuilder {
   }
 
   #binary(opType: "Add" | "Mul", a: Value, b: Value | number): Value {
-    const right = typeof b === "number" ? this.constant(new Float32Array([b]), []) : b;
-    return this.#node(opType, [a, right], a.dtype, broadcast(a, right, opType));
+    const left = this.float(a);
+    const right = typeof b === "number" ? this.constant(new Float32Array([b]), []) : this.float(b);
+    return this.#node(opType, [left, right], "float32", broadcast(left, right, opType));
+  }
+
+  /** x [..., in] times weight [in, out] in their common type, and the bias in that too. */
+  #matmul(x: Value, weight: Value, bias: Value | undefined, what: string): Value {
+    const [inFeatures, outFeatures] = weight.dims;
+    this.#expectDim(x, -1, inFeatures!, what);
+    const product = this.#node("MatMul", [x, weight], x.dtype, [...x.dims.slice(0, -1), outFeatures!]);
+    return bias === undefined ? product : this.#node("Add", [product, bias], x.dtype, product.dims);
+  }
+
+  #cast(x: Value, dtype: DType): Value {
+    return this.#node("Cast", [x], dtype, x.dims, { to: int(onnxDataType[dtype]) });
+  }
+
+  /** A tensor of a file, which takes a value of `loadedType` for each of its own in memory. */
+  #external(tensor: ExternalTensor, loadedType: DType): Value {
+    const { name, dtype, shape, offset, length } = tensor;
+    const dir = dirname(tensor.file);
+    this.#externalDataDir ??= dir;
+    if (dir !== this.#externalDataDir) throw new Error(`one graph's weights lie in two folders: ${name}`);
+    this.#initializers.push({ name, dtype, dims: shape, data: { location: basename(tensor.file), offset, length } });
+    this.#weightBytes += shape.reduce((n, dim) => n * dim, bytesPerElement[loadedType]);
+    return { name, dtype, dims: shape };
   }
 
   #node(

@@ -25,7 +25,7 @@ import { type GenerationDefaults, generationDefaults, type ModelCard, readModelC
 import { type ConversionWatch, convertModel } from "./model-conversion.ts";
 import { NetworkLoader } from "./network-loader.ts";
 import { requireMemory } from "./memory-plan.ts";
-import type { AvailablePrecision, Precision } from "./precision.ts";
+import type { Precision } from "./precision.ts";
 import { ResidentNetworks } from "./resident-networks.ts";
 import { RunPlan } from "./run-plan.ts";
 import { TorchGenerator } from "./torch-random.ts";
@@ -82,7 +82,7 @@ export interface GenerationResult {
   /** What one picture is to the transformer: a token for each 2 × 2 latents. */
   imageTokens: number;
   device: ResolvedDevice;
-  precision: AvailablePrecision;
+  precision: Precision;
 }
 
 export interface GenerateOptions {
@@ -139,7 +139,10 @@ export class FluxPipeline {
     const model = { modelDir, precision: plan.precision, cacheDir };
     await convertModel(model, watch);
     const loader = new NetworkLoader({ ...model, ...plan.sessionOptions, threads: options.threads ?? 0 });
-    const networks = new ResidentNetworks(loader, () => memory().availableBytes);
+    const { gpuMemoryBytes } = plan;
+    const networks = new ResidentNetworks(loader, (loadedBytes) =>
+      gpuMemoryBytes === undefined ? memory().availableBytes : gpuMemoryBytes - loadedBytes,
+    );
 
     const transformerDir = join(modelDir, "transformer");
     const fluxConfig = parseFluxConfig(ConfigReader.read(transformerDir));

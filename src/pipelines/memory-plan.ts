@@ -10,7 +10,7 @@ import { type Component, components } from "../weights/single-file.ts";
 import { int4Block } from "../weights/quantize.ts";
 import { type WeightCount, WeightCounter } from "../weights/weight-count.ts";
 import { exactNetworks, networkGraphs } from "./network-graphs.ts";
-import { type AvailablePrecision, availablePrecisions, type Precision } from "./precision.ts";
+import { cpuPrecisions, type Precision } from "./precision.ts";
 
 export interface MemoryPlan {
   /** Bytes of each network's weights while it is loaded. */
@@ -25,6 +25,8 @@ export type WeightCounts = Readonly<Partial<Record<Component, WeightCount>>>;
 /** What the engine process takes besides weights, and activations of a picture of about FLUX.1's own size: estimates. */
 const processBytes = 256 * 2 ** 20;
 const activationShare = 0.05;
+/** Activations, the runtime's own buffers, and what the screen has of a GPU: an estimate. */
+const gpuShare = 0.15;
 
 /**
  * The weights of the model in `modelDir`.
@@ -42,7 +44,7 @@ export function countWeights(modelDir: string): Record<Component, WeightCount> {
 
 /** The plan of a model on the CPU. */
 export function planMemory(counts: WeightCounts, precision: Precision): MemoryPlan {
-  const bytes = networkSizes(counts, precision);
+  const bytes = networkSizes(counts, precision, loadingBytes);
   const largest = Math.max(...bytes.map(([, size]) => size));
   return {
     networks: Object.fromEntries(bytes),
@@ -52,8 +54,12 @@ export function planMemory(counts: WeightCounts, precision: Precision): MemoryPl
 
 /** Bytes of the largest network's weights once it is loaded, as a GPU has them. */
 export function largestNetworkBytes(counts: WeightCounts, precision: Precision): number {
-  const loaded = Object.entries(counts).map(([component, count]) => [component, { ...count, halfValues: 0 }]);
-  return Math.max(...networkSizes(Object.fromEntries(loaded), precision).map(([, size]) => size));
+  return Math.max(...networkSizes(counts, precision, weightBytes).map(([, size]) => size));
+}
+
+/** What a GPU's memory must be for a model: its largest network, and room to work. Bytes. */
+export function neededGpuBytes(counts: WeightCounts, precision: Precision): number {
+  return Math.ceil(largestNetworkBytes(counts, precision) * (1 + gpuShare));
 }
 
 /**
@@ -66,7 +72,7 @@ export function requireMemory(modelDir: string, precision: Precision, memory: Me
   const { neededBytes } = planMemory(counts, precision);
   if (neededBytes <= memory.availableBytes) return;
 
-  const needs = availablePrecisions
+  const needs = cpuPrecisions
     .map((candidate) => ({ candidate, bytes: planMemory(counts, candidate).neededBytes }))
     .filter(({ bytes }) => bytes < neededBytes)
     .sort((a, b) => b.bytes - a.bytes);
@@ -100,33 +106,38 @@ const largeModelPrecisions = ["int8", "int4"] as const;
 export function choosePrecision(
   counts: WeightCounts,
   memory: Memory,
-  isConverted: (precision: AvailablePrecision) => boolean = () => false,
-): AvailablePrecision {
+  isConverted: (precision: Precision) => boolean = () => false,
+): Precision {
   const fits = (precision: Precision) => planMemory(counts, precision).neededBytes <= memory.availableBytes;
   if (planMemory(counts, "fp32").neededBytes <= smallNetworkBytes && fits("fp32")) return "fp32";
   const fitting = largeModelPrecisions.filter(fits);
   return fitting.find(isConverted) ?? fitting[0] ?? "int8";
 }
 
-function networkSizes(counts: WeightCounts, precision: Precision): [Component, number][] {
+function networkSizes(counts: WeightCounts, precision: Precision, size: typeof weightBytes): [Component, number][] {
   return components.flatMap((component) => {
     const count = counts[component];
     const own = exactNetworks.has(component) ? "fp32" : precision;
-    return count === undefined ? [] : [[component, networkBytes(count, own)]];
+    return count === undefined ? [] : [[component, size(count, own)]];
   });
 }
 
-function networkBytes(count: WeightCount, precision: Precision): number {
-  const { linearValues, linearOutputs, floatValues, halfValues } = count;
+/** What weights take where they are computed with in their own format. */
+function weightBytes({ linearValues, linearOutputs, floatValues }: WeightCount, precision: Precision): number {
   switch (precision) {
     case "fp32":
-      // ONNX Runtime turns 16-bit floats into wider ones when it loads them, and for a while has two copies of those.
-      return 4 * (linearValues + floatValues + halfValues);
+      return 4 * (linearValues + floatValues);
     case "fp16":
-      return 2 * (linearValues + floatValues);
+      return 2 * linearValues + 4 * floatValues;
     case "int8":
       return linearValues + 4 * (linearOutputs + floatValues);
     case "int4":
       return linearValues / 2 + 4 * (linearValues / int4Block + floatValues);
   }
+}
+
+/** What the CPU needs while it loads them: ONNX Runtime widens 16-bit floats there, and for a while has two copies of those. */
+function loadingBytes(count: WeightCount, precision: Precision): number {
+  const widened = { fp32: count.halfValues, fp16: count.linearValues, int8: 0, int4: 0 };
+  return weightBytes(count, precision) + 4 * widened[precision];
 }

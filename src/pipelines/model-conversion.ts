@@ -16,11 +16,11 @@ import type { NetworkWeights } from "../weights/network-weights.ts";
 import { type Component, components, titles } from "../weights/single-file.ts";
 import type { WeightSource } from "../weights/weight-source.ts";
 import { exactNetworks, networkGraphs } from "./network-graphs.ts";
-import type { AvailablePrecision } from "./precision.ts";
+import type { Precision } from "./precision.ts";
 
 export interface ConvertedModel {
   modelDir: string;
-  precision: AvailablePrecision;
+  precision: Precision;
   /** Where converted weights are kept. */
   cacheDir?: string | undefined;
 }
@@ -119,7 +119,7 @@ export async function convertModel(model: ConvertedModel, watch: ConversionWatch
  */
 export async function networkWeights(model: ConvertedModel, component: Component): Promise<NetworkWeights> {
   const conversion = conversionOf(model, component);
-  if (conversion === undefined) return MappedWeights.of(openNetwork(model.modelDir, component))!;
+  if (conversion === undefined) return mappedWeights(model, component)!;
   const stored = StoredWeights.open(conversion.folder);
   if (stored !== undefined) return stored;
   await convertModel(model); // somebody emptied the cache
@@ -133,11 +133,23 @@ export function isConverted(model: ConvertedModel): boolean {
   return conversions.length > 0 && conversions.every(({ folder }) => StoredWeights.open(folder) !== undefined);
 }
 
+function linearFormat({ precision }: ConvertedModel, component: Component): ConversionOptions["linear"] {
+  return exactNetworks.has(component) || precision === "fp32" ? "float" : precision;
+}
+
+/** undefined where the weights cannot be used as they are. */
+function mappedWeights(model: ConvertedModel, component: Component): MappedWeights | undefined {
+  const linear = linearFormat(model, component);
+  if (linear === "int8" || linear === "int4") return undefined;
+  return MappedWeights.of(openNetwork(model.modelDir, component), linear);
+}
+
 /** undefined for a network whose weights can be used as they are. */
-function conversionOf({ modelDir, precision, cacheDir }: ConvertedModel, component: Component): Conversion | undefined {
+function conversionOf(model: ConvertedModel, component: Component): Conversion | undefined {
+  if (mappedWeights(model, component) !== undefined) return undefined;
+  const { modelDir, cacheDir } = model;
   const source = openNetwork(modelDir, component);
-  const linear = exactNetworks.has(component) || precision === "fp32" ? "float" : precision;
-  if (linear === "float" && MappedWeights.of(source) !== undefined) return undefined;
+  const linear = linearFormat(model, component);
   if (cacheDir === undefined) {
     throw new EaselError(
       "io_failed",

@@ -2,22 +2,24 @@
 import type { ResolvedDevice } from "../onnx/devices.ts";
 import type { Memory } from "../onnx/memory.ts";
 import { planMemory, type WeightCounts } from "./memory-plan.ts";
-import { type AvailablePrecision, availablePrecisions } from "./precision.ts";
+import { cpuPrecisions, type Precision } from "./precision.ts";
 import { RunPlan, type RunWish, type Surroundings } from "./run-plan.ts";
 
 export interface ModelOutlook {
-  /** On the CPU. */
+  /** Those that the CPU gains from, and what they need there. */
   precisions: readonly PrecisionOutlook[];
   device: ResolvedDevice;
   /** Why this device; undefined when it was asked for. */
   reason: string | undefined;
-  precision: AvailablePrecision;
+  precision: Precision;
+  /** Memory that must be available for that, if it runs on the CPU. Bytes. */
+  neededBytes: number;
   /** Whether it can run so: now, when other programs have ended, or not at all. */
   fits: "now" | "alone" | "never";
 }
 
 export interface PrecisionOutlook {
-  precision: AvailablePrecision;
+  precision: Precision;
   /** Memory that must be available. Bytes. */
   neededBytes: number;
   fits: boolean;
@@ -27,7 +29,7 @@ export interface PrecisionOutlook {
 export async function foresee(counts: WeightCounts, wish: RunWish, surroundings: Surroundings): Promise<ModelOutlook> {
   const { memory } = surroundings;
   const plan = await RunPlan.forWeights(counts, wish, surroundings);
-  const precisions = availablePrecisions.map((precision) => {
+  const precisions = cpuPrecisions.map((precision) => {
     const { neededBytes } = planMemory(counts, precision);
     return { precision, neededBytes, fits: neededBytes <= memory.availableBytes };
   });
@@ -35,7 +37,7 @@ export async function foresee(counts: WeightCounts, wish: RunWish, surroundings:
   const { device, choice, precision } = plan;
   // A GPU was only chosen because the model fits there.
   const fits = device === "cpu" ? fit(neededBytes, memory) : "now";
-  return { precisions, device, reason: choice.reason, precision, fits };
+  return { precisions, device, reason: choice.reason, precision, neededBytes, fits };
 }
 
 function fit(neededBytes: number, { availableBytes, totalBytes }: Memory): ModelOutlook["fits"] {

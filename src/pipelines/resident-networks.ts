@@ -21,19 +21,20 @@ export interface Network {
 
 interface Resident {
   network: Network;
+  weightBytes: number;
   session: Promise<Session>;
 }
 
 export class ResidentNetworks {
   readonly #loader: NetworkLoader;
-  readonly #availableBytes: () => number;
+  readonly #availableBytes: (loadedBytes: number) => number;
   /** Written and checked, by network. */
   readonly #graphs = new WeakMap<Network, OnnxGraph>();
   /** By place, the one that was not used for longest first. */
   readonly #residents = new Map<string, Resident>();
 
-  /** @param availableBytes memory that could be had now, without what is loaded already */
-  constructor(loader: NetworkLoader, availableBytes: () => number) {
+  /** @param availableBytes memory that could be had now, without what is loaded already, so many bytes of weights */
+  constructor(loader: NetworkLoader, availableBytes: (loadedBytes: number) => number) {
     this.#loader = loader;
     this.#availableBytes = availableBytes;
   }
@@ -72,7 +73,7 @@ export class ResidentNetworks {
     await this.#makeRoom(graph.weightBytes + workBytes, place);
     const session = this.#loader.start(graph);
     session.catch(() => this.#residents.delete(place));
-    this.#residents.set(place, { network, session });
+    this.#residents.set(place, { network, weightBytes: graph.weightBytes, session });
     return await session;
   }
 
@@ -83,7 +84,8 @@ export class ResidentNetworks {
 
   async #makeRoom(bytes: number, exceptPlace: string): Promise<void> {
     for (const place of this.#residents.keys()) {
-      if (this.#availableBytes() >= bytes) return;
+      const loadedBytes = [...this.#residents.values()].reduce((sum, { weightBytes }) => sum + weightBytes, 0);
+      if (this.#availableBytes(loadedBytes) >= bytes) return;
       if (place !== exceptPlace) await this.#unload(place);
     }
   }

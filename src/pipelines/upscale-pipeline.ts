@@ -72,6 +72,7 @@ export class UpscalePipeline {
     const { device, attentionOnCpu } = await chooseDevice(options.device ?? "auto", {
       small: fileBytes < smallNetworkBytes,
       cpuFormat: undefined,
+      needsHalfPrecision: false,
       gpuBytes: fileBytes + workingBytes,
     });
     const sessionOptions = { device, attentionOnCpu, threads: options.threads ?? 0 };

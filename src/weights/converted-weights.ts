@@ -4,11 +4,12 @@
  */
 import { readFileSync, statSync } from "node:fs";
 import { type FileHandle, open, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { ModelInvalidError } from "../errors.ts";
 import type { ExternalTensor } from "../onnx/graph-builder.ts";
 import type { DType } from "../onnx/model-proto.ts";
 import type { LinearOptions, LinearShape, LinearWeight, NetworkWeights } from "./network-weights.ts";
+import { largestHalf, transposedHalves } from "./half-float.ts";
 import { int4Block, quantizeInt4, quantizeInt8 } from "./quantize.ts";
 import { readTensor } from "./tensor-data.ts";
 import { type TensorLocation, valueCount } from "./tensor-location.ts";
@@ -16,7 +17,7 @@ import type { WeightSource } from "./weight-source.ts";
 
 export interface ConversionOptions {
   /** What linear layers become. */
-  linear: "float" | "int8" | "int4";
+  linear: "float" | "fp16" | "int8" | "int4";
   /** The largest int8 magnitude, see `quantizeInt8`. */
   int8Limit: 127 | 63;
 }
@@ -44,7 +45,7 @@ function int4Shape([outFeatures, inFeatures]: LinearShape): [number, number, num
 /** A tensor of the data file. */
 type IndexEntry = Omit<ExternalTensor, "name" | "file">;
 
-type Values = Float32Array | Int8Array | Uint8Array;
+type Values = Float32Array | Float16Array | Int8Array | Uint8Array;
 
 /** A tensor to convert, and where its parts go. */
 interface Step {
@@ -79,7 +80,12 @@ export class WeightConverter implements NetworkWeights {
       this.#steps.push({
         tensor,
         places: [this.#place(name, "float32", shape, 4 * valueCount(shape))],
-        convert: (values) => [values],
+        convert: (values) => {
+          // Biases join the products.
+          if (this.#options.linear === "fp16" && shape.length === 1 && values.some(isBeyondHalf))
+            throw beyondHalf(tensor);
+          return [values];
+        },
       });
     }
     return this.#entry(name);
@@ -91,7 +97,19 @@ export class WeightConverter implements NetworkWeights {
     if (!this.#index.has(name)) {
       const [outFeatures, inFeatures] = shape;
       const tensor = this.#source.locate(name, shape);
-      if (format === "int8") {
+      if (format === "fp16") {
+        const transposed = [inFeatures, outFeatures];
+        const convert = (weight: Float32Array) => {
+          const halves = transposedHalves(weight, outFeatures, inFeatures);
+          if (halves === undefined) throw beyondHalf(tensor);
+          return [halves];
+        };
+        this.#steps.push({
+          tensor,
+          places: [this.#place(name, "float16", transposed, 2 * valueCount(shape))],
+          convert,
+        });
+      } else if (format === "int8") {
         const places = [
           this.#place(name, "int8", [inFeatures, outFeatures], inFeatures * outFeatures),
           this.#place(scaleOf(name), "float32", [outFeatures], 4 * outFeatures),
@@ -115,6 +133,7 @@ export class WeightConverter implements NetworkWeights {
         this.#steps.push({ tensor, places, convert });
       }
     }
+    if (format === "fp16") return { format, weight: this.#entry(name), transposed: true };
     return { format, values: this.#entry(name), scale: this.#entry(scaleOf(name)) };
   }
 
@@ -126,6 +145,7 @@ export class WeightConverter implements NetworkWeights {
   /**
    * Writes into `folder`, which exists and is empty, and makes sure that it is on the disk: then `StoredWeights` can read it.
    *
+   * @throws ModelInvalidError for fp16 when a value is too large for it.
    * @throws WeightsInvalidError, the file system's own errors, and the signal's reason; the folder is of no use then.
    */
   async write(folder: string, { signal, onBytes }: WriteWatch = {}): Promise<void> {
@@ -154,6 +174,16 @@ export class WeightConverter implements NetworkWeights {
     this.#index.set(name, entry);
     return entry;
   }
+}
+
+function isBeyondHalf(value: number): boolean {
+  return Math.abs(value) > largestHalf;
+}
+
+function beyondHalf({ name, file }: TensorLocation): ModelInvalidError {
+  return new ModelInvalidError(
+    `The tensor "${name}" in ${basename(file)} has values beyond ±${largestHalf}, which fp16 cannot hold; choose another precision.`,
+  );
 }
 
 function alignedEnd({ offset, length }: IndexEntry): number {
@@ -209,6 +239,8 @@ export class StoredWeights implements NetworkWeights {
   linear(name: string, shape: LinearShape): LinearWeight {
     const [outFeatures, inFeatures] = shape;
     switch (this.#index.get(name)?.dtype) {
+      case "float16":
+        return { format: "fp16", weight: this.get(name, [inFeatures, outFeatures]), transposed: true };
       case "int8": {
         const values = this.get(name, [inFeatures, outFeatures]);
         return { format: "int8", values, scale: this.get(scaleOf(name), [outFeatures]) };

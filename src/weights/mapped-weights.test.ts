@@ -26,6 +26,19 @@ describe("weights used where they lie", () => {
     });
   });
 
+  it("stay float16 for half precision, in matrices that are stored so and not to be exact", () => {
+    const folder = join(import.meta.dirname, "../../models/easel-sketch/text_encoder_2");
+    const source = WeightSource.openFolder(folder);
+    const name = source.names().find((one) => one.endsWith(".wo.weight"))!;
+    const shape = source.shapeOf(name) as [number, number];
+    const weights = MappedWeights.of(source, "fp16")!;
+    const half = { format: "fp16", transposed: false, weight: { dtype: "float16", shape } };
+    expect(weights.linear(name, shape)).toMatchObject(half);
+    expect(weights.linear(name, shape, { exact: true })).toMatchObject({ format: "float" });
+    expect(MappedWeights.of(source)!.linear(name, shape)).toMatchObject({ format: "float" });
+    expect(MappedWeights.of(fullSizeSource("transformer"), "fp16")).toBeUndefined(); // bfloat16
+  });
+
   it("are FLUX.1's in full precision, but not when all of them would have to be read", () => {
     const source = fullSizeSource("transformer");
     const swapped = source.tensors().map((tensor) => {

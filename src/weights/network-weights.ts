@@ -4,6 +4,8 @@ import type { ExternalTensor, InlineTensor } from "../onnx/graph-builder.ts";
 /** The weight of a linear layer, [out, in] in the checkpoint. */
 export type LinearWeight = (
   | { format: "float"; weight: ExternalTensor | InlineTensor }
+  /** float16, for products in half precision; `transposed` is [in, out]. */
+  | { format: "fp16"; weight: ExternalTensor; transposed: boolean }
   /** `values` int8 [in, out], each column to be multiplied by its `scale` [out]. */
   | { format: "int8"; values: ExternalTensor; scale: ExternalTensor }
   /** `values` uint8 [out, blocks, int4Block / 2] and `scale` [out · blocks], as `quantizeInt4` makes them. */

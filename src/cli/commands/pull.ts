@@ -7,7 +7,7 @@ import { builtInModel, ModelCatalog } from "../../engine/model-catalog.ts";
 import { knownModels } from "../../engine/known-models.ts";
 import { ModelStore, type StoredModel } from "../../engine/model-store.ts";
 import { CancelledError, EaselError, InvalidRequestError } from "../../errors.ts";
-import type { AvailablePrecision } from "../../pipelines/precision.ts";
+import type { Precision } from "../../pipelines/precision.ts";
 import { formatBytes } from "../../weights/hub/byte-size.ts";
 import { downloadModel, type DownloadResult } from "../../weights/hub/download-model.ts";
 import { downloadTokenizers } from "../../weights/hub/download-tokenizers.ts";
@@ -41,7 +41,7 @@ interface PullReport extends Omit<DownloadResult, "outcome" | "repository" | "co
   repository: string | undefined;
   commit: string | undefined;
   /** What it was converted to, and what that takes on the disk. */
-  conversion?: { precision: AvailablePrecision; sizeBytes: number };
+  conversion?: { precision: Precision; sizeBytes: number };
 }
 
 /** Where tokenizers come from that no model here has: of the known models the one that is no gated download. */

@@ -5,6 +5,8 @@
  *
  * H is the hidden width (heads × head dim), T the text tokens, I the image tokens, vec the conditioning vector of
  * time, guidance and pooled prompt that modulates every block.
+ *
+ * The layers that are `wide` are those whose results leave half precision's range: diffusers cuts them off at ±65504 there.
  */
 import { GraphBuilder, type OnnxGraph, type Value } from "../../onnx/graph-builder.ts";
 import type { NetworkWeights } from "../../weights/network-weights.ts";
@@ -197,7 +199,7 @@ function doubleStreamBlock(
   const imgMlpIn = modulatedNorm(g, img, imgMlpShift!, imgMlpScale!);
   const txtMlpIn = modulatedNorm(g, txt, txtMlpShift!, txtMlpScale!);
   img = g.add(img, g.mul(imgMlpGate!, feedForward(w.at("ff"), imgMlpIn)));
-  txt = g.add(txt, g.mul(txtMlpGate!, feedForward(w.at("ff_context"), txtMlpIn)));
+  txt = g.add(txt, g.mul(txtMlpGate!, feedForward(w.at("ff_context"), txtMlpIn, { wide: true })));
   return [img, txt];
 }
 
@@ -215,7 +217,8 @@ function singleStreamBlock(w: WeightScope, x: Value, modulation: Value, pe: Rope
   const attention = ropeAttention(g, q, k, v, pe, heads);
   const mlp = g.gelu(linear(w.at("proj_mlp"), xNorm, mlpRatio * hidden), "tanh"); // [1, T+I, 4H]
 
-  return g.add(x, g.mul(gate!, linear(w.at("proj_out"), g.concat([attention, mlp], 2), hidden)));
+  const both = g.concat([attention, mlp], 2); // [1, T+I, 5H]
+  return g.add(x, g.mul(gate!, linear(w.at("proj_out"), both, hidden, { wide: true })));
 }
 
 function ropeAttention(g: GraphBuilder, q: Value, k: Value, v: Value, pe: Rope, heads: number): Value {
@@ -229,15 +232,15 @@ function mlpEmbedder(w: WeightScope, x: Value, hidden: number): Value {
   return exactLinear(w.at("linear_2"), w.graph.silu(exactLinear(w.at("linear_1"), x, hidden)), hidden);
 }
 
-function feedForward(w: WeightScope, x: Value): Value {
+function feedForward(w: WeightScope, x: Value, options: { wide?: boolean } = {}): Value {
   const hidden = x.dims.at(-1) as number;
   const inner = w.graph.gelu(linear(w.at("net.0.proj"), x, mlpRatio * hidden), "tanh");
-  return linear(w.at("net.2"), inner, hidden);
+  return linear(w.at("net.2"), inner, hidden, options);
 }
 
 /** Adaptive layer norm's vectors, each [1, H] (Peebles & Xie 2023, DiT). */
 function modulations(w: WeightScope, modulation: Value, hidden: number, count: number): Value[] {
-  return w.graph.chunk(linear(w.at("linear"), modulation, count * hidden), count);
+  return w.graph.chunk(w.graph.float(linear(w.at("linear"), modulation, count * hidden)), count);
 }
 
 /** (1 + scale) · norm(x) + shift, in one pass: the vectors [1, H] take the place of the norm's own weight and bias. */
