@@ -269,7 +269,7 @@ def train(options: argparse.Namespace) -> None:
 def export(work: Path, file: Path) -> None:
     """Writes the trained judge in half precision, small enough to be kept beside its prompts."""
     state = load_checkpoint(work / "judge.pt")
-    weights = {name: value.half() if value.is_floating_point() else value for name, value in state["model"].items()}
+    weights = {name: value.half().contiguous() if value.is_floating_point() else value for name, value in state["model"].items()}
     save_file(weights, file, {"nouns": json.dumps(state["nouns"]), "width": str(state["width"])})
 
 

@@ -21,7 +21,7 @@ ROLES = ["alone", "left", "right", "above", "below", "middle"]
 OF_THINGS = {"noun": len(NOUNS) + 1, "colour": len(COLOURS) + 1, "count": LARGEST_COUNT, "size": len(SIZES) + 1, "role": len(ROLES), "pose": 2}
 OF_SCENES = {"place": len(BACKGROUNDS), "time": len(TIMES) + 1, "style": len(STYLES) + 1}
 OF_POOLED = {**OF_SCENES, **{name: size for name, size in OF_THINGS.items() if name != "pose"}}
-TEACHING = {"appearance": 0.5}  # weights of losses other than 1
+LOOK_WEIGHT = 0.5  # of the codes among the losses
 
 
 def role(scene: Scene, index: int) -> str:
@@ -63,6 +63,11 @@ def about_scene(scene: Scene) -> list[int]:
     ]
 
 
+def about_nothing() -> list[int]:
+    """For an empty caption: nothing is asked about the scene."""
+    return [UNASKED] * len(OF_POOLED)
+
+
 def about_tokens(scene: Scene, spans: list[Span], offsets: list[Span]) -> list[list[int]]:
     """Answers to OF_THINGS for each token of a caption, given the characters that it stands for (none for padding)."""
     labels = []
@@ -99,19 +104,24 @@ class Reader(nn.Module):
         """Logits [B, answers] for each of OF_POOLED."""
         return {name: head(pooled) for name, head in self.pooled.items()}
 
-    def loss(self, context: torch.Tensor, pooled: torch.Tensor, of_tokens: torch.Tensor, of_scenes: torch.Tensor) -> torch.Tensor:
-        """The sum over all questions; labels are [B, T, OF_THINGS] and [B, OF_POOLED]."""
+    def context_loss(self, context: torch.Tensor, of_tokens: torch.Tensor, of_scenes: torch.Tensor) -> torch.Tensor:
+        """The sum over all questions about words and scenes; labels are [B, T, OF_THINGS] and [B, OF_POOLED]."""
         total = context.new_zeros(())
         for i, logits in enumerate(self.read_words(context).values()):
             total = total + F.cross_entropy(logits.flatten(0, 1).float(), of_tokens[..., i].flatten(), ignore_index=UNASKED)
-        for readings in (self.read_context(context), self.read_pooled(pooled)):
-            for i, logits in enumerate(readings.values()):
-                total = total + F.cross_entropy(logits.float(), of_scenes[:, i])
+        for i, logits in enumerate(self.read_context(context).values()):
+            total = total + F.cross_entropy(logits.float(), of_scenes[:, i], ignore_index=UNASKED)
         nouns = of_tokens[..., 0]
         names = (nouns >= 0) & (nouns < NO_NOUN)
-        total = total + TEACHING["appearance"] * F.mse_loss(self.word_look(context[names]).float(), self.looks[nouns[names]])
+        return total + LOOK_WEIGHT * F.mse_loss(self.word_look(context[names]).float(), self.looks[nouns[names]])
+
+    def pooled_loss(self, pooled: torch.Tensor, of_scenes: torch.Tensor) -> torch.Tensor:
+        """The same for the pooled vector."""
+        total = pooled.new_zeros(())
+        for i, logits in enumerate(self.read_pooled(pooled).values()):
+            total = total + F.cross_entropy(logits.float(), of_scenes[:, i])
         first = of_scenes[:, list(OF_POOLED).index("noun")]
-        return total + TEACHING["appearance"] * F.mse_loss(self.pooled_look(pooled).float(), self.looks[first])
+        return total + LOOK_WEIGHT * F.mse_loss(self.pooled_look(pooled).float(), self.looks[first])
 
     @torch.no_grad()
     def shares(self, context: torch.Tensor, pooled: torch.Tensor, of_tokens: torch.Tensor, of_scenes: torch.Tensor) -> dict[str, float]:

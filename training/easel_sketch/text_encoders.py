@@ -83,6 +83,10 @@ class Tokens:
         t5 = self.t5(captions, padding="max_length", max_length=T5_LENGTH, truncation=True, return_tensors="pt").input_ids
         return clip, t5
 
+    def offsets(self, captions: list[str]) -> list[list[tuple[int, int]]]:
+        """The characters that each T5 token stands for, none for padding."""
+        return self.t5(captions, padding="max_length", max_length=T5_LENGTH, truncation=True, return_offsets_mapping=True)["offset_mapping"]
+
 
 def encode(models: nn.ModuleDict, clip_ids: torch.Tensor, t5_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns context [B, 40, 256] and pooled [B, 256]."""
@@ -104,8 +108,7 @@ class Examples(torch.utils.data.Dataset):
         scenes = [self._scene(rng) for _ in range(self.size)]
         captions, spans = zip(*(named_caption(scene, rng, self.strangers, self.near) for scene in scenes))
         clip_ids, t5_ids = self.tokens(list(captions))
-        offsets = self.tokens.t5(list(captions), padding="max_length", max_length=T5_LENGTH, truncation=True, return_offsets_mapping=True)["offset_mapping"]
-        of_tokens = torch.tensor([reading.about_tokens(*labelled) for labelled in zip(scenes, spans, offsets)])
+        of_tokens = torch.tensor([reading.about_tokens(*labelled) for labelled in zip(scenes, spans, self.tokens.offsets(list(captions)))])
         # Half of the time as short as it can be, which costs a third: both encoders learn to pass over any amount of padding.
         length = T5_LENGTH if rng.random() < FULL_SHARE else int((t5_ids != 0).sum(1).max())
         return clip_ids, t5_ids[:, :length], of_tokens[:, :length], torch.tensor([reading.about_scene(scene) for scene in scenes])
@@ -171,6 +174,10 @@ def teach_words(models: nn.ModuleDict, reader: Reader, tokens: Tokens) -> None:
         embedding.weight.copy_(scale * embeddings)
         head.weight[: len(NOUNS)] = 0.2 * torch.stack([directions[name] for name in NOUNS])
         look.weight.copy_(towards)
+    # T5's layers would drown the words at first: their outputs are as large as the embeddings.
+    for name, weight in models["t5"].named_parameters():
+        if name.endswith((".o.weight", ".wo.weight")):
+            weight *= 0.1
     attention = _text_model(models["clip"]).encoder.layers[0].self_attn
     for projection in (attention.v_proj, attention.out_proj):
         nn.init.eye_(projection.weight)
@@ -204,7 +211,9 @@ def train(work: Path, mix: str, steps: int, size: int, workers: int) -> None:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, RATE, decay_from=0.4)
         with mixed_precision():
-            loss = reader.loss(*encode(models, clip_ids.to(DEVICE), t5_ids.to(DEVICE)), of_tokens.to(DEVICE), of_scenes.to(DEVICE))
+            context, pooled = encode(models, clip_ids.to(DEVICE), t5_ids.to(DEVICE))
+            of_scenes = of_scenes.to(DEVICE)
+            loss = reader.context_loss(context, of_tokens.to(DEVICE), of_scenes) + reader.pooled_loss(pooled, of_scenes)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -63,6 +63,7 @@ def make_t5(lines: list[str], folder: Path) -> T5TokenizerFast:
         model_prefix=str(folder / "spiece"),
         vocab_size=T5_VOCABULARY,
         model_type="unigram",
+        normalization_rule_name="nmt_nfkc_cf",  # the case of a letter says nothing about a picture
         character_coverage=1.0,
         pad_id=0,
         eos_id=1,

@@ -4,21 +4,23 @@
 
 Captions are written afresh for every visit of a scene; a tenth are empty, for classifier-free guidance. Every so often the log
 gains a caption gap (the loss at t = 0.9 with the right and with shuffled captions; no gap means the prompt is ignored) and a sheet of
-pictures is drawn from the averaged weights.
+pictures is drawn from the averaged weights. With `--read` the T5 encoder goes on learning: from the pictures, and to read.
 """
 
 import argparse
 import random
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from . import autoencoder, flow, parallel, text_encoders
+from . import appearance, autoencoder, flow, parallel, reading, text_encoders
 from .cache import cached_scenes
-from .captions import caption, load_strangers
+from .captions import load_strangers, named_caption
 from .common import (
     DEVICE,
     Average,
@@ -28,6 +30,7 @@ from .common import (
     learning_rate,
     load_checkpoint,
     restore_training,
+    save_checkpoint,
     save_sheet,
     save_training,
     to_pictures,
@@ -44,6 +47,7 @@ SHEET_PROMPTS = [
 HELD_OUT = 256  # cached scenes kept for the gap
 MUST_SHARE = 0.2  # of the samples: the nouns that must be recognised whatever else is not
 EMPTY_SHARE = 0.1
+READING_RATE = 0.3  # T5's learning rate, in shares of the transformer's
 GATE, LEAST_GAP = 20_000, 0.05  # by so many samples, a shuffled caption must cost so much more
 
 
@@ -67,9 +71,15 @@ class Visits(torch.utils.data.IterableDataset):
             draws = np.searchsorted(self.cumulative, [rng.random() * self.cumulative[-1] for _ in range(self.count)])
             yield self.of((HELD_OUT + draws).tolist(), EMPTY_SHARE, rng)
 
-    def of(self, indices: list[int], empty_share: float, rng: random.Random) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        captions = ["" if rng.random() < empty_share else caption(self.scenes[i], rng, self.strangers) for i in indices]
-        return torch.from_numpy(np.stack([self.latents[i] for i in indices])), *self.tokens(captions)
+    def of(self, indices: list[int], empty_share: float, rng: random.Random) -> tuple[torch.Tensor, ...]:
+        """Also the answers that the captions give, as `reading` has them: [B, T, OF_THINGS] and [B, OF_POOLED]."""
+        empty = [rng.random() < empty_share for _ in indices]
+        captions, spans = zip(*(("", []) if none else named_caption(self.scenes[i], rng, self.strangers) for i, none in zip(indices, empty)))
+        offsets = self.tokens.offsets(list(captions))
+        of_tokens = [reading.about_tokens(self.scenes[i], named, places) for i, named, places in zip(indices, spans, offsets)]
+        of_scenes = [reading.about_nothing() if none else reading.about_scene(self.scenes[i]) for i, none in zip(indices, empty)]
+        latents = torch.from_numpy(np.stack([self.latents[i] for i in indices]))
+        return latents, *self.tokens(list(captions)), torch.tensor(of_tokens), torch.tensor(of_scenes)
 
 
 class Batches:
@@ -86,7 +96,6 @@ class Batches:
         """Returns context [B, 40, 256] and pooled [B, 256]."""
         return self._encode(*self.visits.tokens(captions))
 
-    @torch.no_grad()
     def ready(self, latents: torch.Tensor, clip_ids: torch.Tensor, t5_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Packed latents [B, 64, 64], context and pooled."""
         return flow.pack(latents.to(DEVICE, non_blocking=True).float()), *self._encode(clip_ids, t5_ids)
@@ -94,8 +103,10 @@ class Batches:
     def _encode(self, clip_ids: torch.Tensor, t5_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return text_encoders.encode(self.encoders, clip_ids.to(DEVICE), t5_ids.to(DEVICE))
 
-    def next(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        return self.ready(*next(self.loader))
+    def next(self) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+        """Packed latents, context and pooled; and the answers."""
+        latents, clip_ids, t5_ids, *answers = next(self.loader)
+        return self.ready(latents, clip_ids, t5_ids), tuple(part.to(DEVICE) for part in answers)
 
     def noise_and_times(self, clean: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         noise = torch.randn(clean.shape, generator=self.generator)
@@ -110,18 +121,21 @@ class CaptionGap:
     """Losses on held-out scenes with right and with shuffled captions, always with the same noise."""
 
     def __init__(self, batches: Batches):
-        self.clean, self.context, self.pooled = batches.ready(*batches.visits.of(list(range(HELD_OUT)), 0.0, random.Random(77)))
+        self.batches = batches
+        self.visits = batches.visits.of(list(range(HELD_OUT)), 0.0, random.Random(77))[:3]
+        self.clean = flow.pack(self.visits[0].to(DEVICE).float())
         self.noise = torch.randn(self.clean.shape, generator=torch.Generator().manual_seed(7)).to(DEVICE)
 
     @torch.no_grad()
     def __call__(self, model, at: float) -> tuple[float, float]:
         losses = []
+        _, context, pooled = self.batches.ready(*self.visits)
         for shift in (0, 1):
             total = 0.0
             for part in torch.arange(HELD_OUT).split(64):
                 other = (part + shift) % HELD_OUT
                 clean, noise, t = self.clean[part], self.noise[part], torch.full((len(part),), at, device=DEVICE)
-                v = flow.velocity(model, noised(clean, noise, t), t, self.context[other], self.pooled[other], torch.ones_like(t))
+                v = flow.velocity(model, noised(clean, noise, t), t, context[other], pooled[other], torch.ones_like(t))
                 total += F.mse_loss(v, noise - clean).item() * len(part)
             losses.append(total / HELD_OUT)
         return losses[0], losses[1]
@@ -132,6 +146,40 @@ def draw_sheet(path: Path, model, decoder, batches: Batches, guidance: float, st
     context, pooled = batches.encode(SHEET_PROMPTS)
     latents = flow.sample(model, context, pooled, seed=1, steps=steps, guidance=guidance, empty=batches.encode([""]))
     save_sheet(path, to_pictures(torch.cat([decoder(part) for part in latents.split(4)])), columns=8)
+
+
+class Lessons:
+    """T5's further training: to give what the transformer draws best from, and still to read (`reading`)."""
+
+    def __init__(self, work: Path, batches: Batches, weight: float):
+        self.work, self.batches, self.weight = work, batches, weight
+        self.t5 = batches.encoders["t5"].requires_grad_(True)
+        self.reader = reading.Reader(text_encoders.WIDTH, appearance.load(work)).to(DEVICE)
+        self.reader.load_state_dict(load_checkpoint(work / "text_encoders-training.pt")["reader"])
+        self.modules = torch.nn.ModuleDict({"t5": self.t5, "reader": self.reader})
+        self.average = Average(self.t5, 0.998)
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.modules.parameters(), lr=1.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+
+    def loss(self, context: torch.Tensor, of_tokens: torch.Tensor, of_scenes: torch.Tensor) -> torch.Tensor:
+        return self.weight * self.reader.context_loss(context, of_tokens, of_scenes)
+
+    def state_dict(self) -> dict:
+        return {"modules": self.modules.state_dict(), "average": self.average.state_dict()}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.modules.load_state_dict(state["modules"])
+        self.average.load_state_dict(state["average"])
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, captions are encoded by the averaged T5, which is also what goes into text_encoders.pt."""
+        own = {name: value.clone() for name, value in self.t5.state_dict().items()}
+        self.average.copy_to(self.t5)
+        save_checkpoint(self.work / "text_encoders.pt", models=self.batches.encoders.state_dict())
+        yield
+        self.t5.load_state_dict(own)
 
 
 def stop_if_deaf(gap: tuple[float, float], samples: int) -> None:
@@ -169,6 +217,11 @@ def train(options: argparse.Namespace) -> None:
     start = restore_training(checkpoint, model, average, made)
     stop = min(steps, start + options.part)
     batches = Batches(work, options.batch // parallel.WORKERS, seed=100 + 7 * start + parallel.RANK, workers=options.workers)
+    lessons = Lessons(work, batches, options.read) if options.read else None
+    if lessons:
+        if checkpoint.exists() and (stored := load_checkpoint(checkpoint).get("lessons")):
+            lessons.load_state_dict(stored)
+        lesson_optimizer = lessons.optimizer()
     gap = CaptionGap(batches)
     decoder = autoencoder.load(work).decoder.to(DEVICE)
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(batches.visits.scenes)} scenes, from step {start}", flush=True)
@@ -181,32 +234,41 @@ def train(options: argparse.Namespace) -> None:
         for optimizer in made:
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        clean, context, pooled = batches.next()
+        (clean, context, pooled), answers = batches.next()
         noise, t = batches.noise_and_times(clean)
         v = flow.velocity(compiled, noised(clean, noise, t), t, context, pooled, torch.ones_like(t))
         loss = F.mse_loss(v, noise - clean)
-        loss.backward()
+        (loss + lessons.loss(context, *answers) if lessons else loss).backward()
         parallel.average_gradients(model)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        if lessons:
+            parallel.average_gradients(lessons.modules)
+            torch.nn.utils.clip_grad_norm_(lessons.modules.parameters(), 1.0)
+            lesson_optimizer.param_groups[0]["lr"] = READING_RATE * rate
+            lesson_optimizer.step()
+            lesson_optimizer.zero_grad(set_to_none=True)
+            lessons.average.update(lessons.t5)
         for optimizer in made:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         average.update(model)
         recent.append(loss.detach())
         ends = step + 1 == stop or parallel.WORKERS == 1 and is_time_up()
-        if parallel.RANK == 0 and (step % 50 == 49 or ends):
+        if parallel.RANK == 0 and (step % 20 == 19 or ends):
             rate_of = (step + 1 - start) * options.batch / (time.time() - started)
             mean = torch.stack(recent).mean().item()
             print(f"step {step + 1} ({(step + 1) * options.batch} samples) loss {mean:.4f} {rate_of:.0f} samples/s", flush=True)
             recent = []
         if parallel.RANK == 0 and (step % options.save_every == options.save_every - 1 or ends):
-            save_training(checkpoint, model, average, made, step + 1)
+            save_training(checkpoint, model, average, made, step + 1, **({"lessons": lessons.state_dict()} if lessons else {}))
             average.copy_to(shadow)
-            gaps = {at: gap(shadow, at) for at in (0.5, 0.9)}
+            with lessons.averaged() if lessons else nullcontext():
+                gaps = {at: gap(shadow, at) for at in (0.5, 0.9)}
             print("  gap " + ", ".join(f"t={at}: {a:.4f} right {b:.4f} shuffled" for at, (a, b) in gaps.items()), flush=True)
             stop_if_deaf(gaps[0.9], (step + 1) * options.batch)
         if parallel.RANK == 0 and (step % (2 * options.save_every) == 2 * options.save_every - 1 or ends):
-            draw_sheet(work / f"sheets/{options.name}-{step + 1:06d}.png", shadow, decoder, batches, guidance=4.0)
+            with lessons.averaged() if lessons else nullcontext():
+                draw_sheet(work / f"sheets/{options.name}-{step + 1:06d}.png", shadow, decoder, batches, guidance=4.0)
         if ends:
             break
     end_of_run(step + 1 if start < stop else start, stop)
@@ -235,6 +297,7 @@ if __name__ == "__main__":
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--double", type=int, default=2)
     parser.add_argument("--single", type=int, default=4)
+    parser.add_argument("--read", type=float, default=0.0, help="T5 goes on learning, with this weight of the loss of reading; 0 leaves it frozen")
     parser.add_argument("--muon", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     parallel.start()
