@@ -20,7 +20,8 @@ import { openNetwork } from "../src/weights/model-files.ts";
 import { WeightCounter } from "../src/weights/weight-count.ts";
 import type { EaselError } from "../src/errors.ts";
 import { tinyModelFolder } from "./support/easel-server.ts";
-import { fullSizeSource, publishedConfigs, writeHollowModel } from "./support/full-size.ts";
+import { publishedConfigs } from "../bench/published-flux.ts";
+import { fullSizeSource, writeHollowModel } from "./support/full-size.ts";
 import { runCli } from "./support/run-cli.ts";
 
 const gigabyte = 1e9;

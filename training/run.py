@@ -54,17 +54,17 @@ SIZES = {
         text_encoders=options("--steps 4000"),
         cache=options(f"--scenes 300000 --workers {CPUS - 1}"),
         judge=options(f"--pictures 60000 --steps 12000 --batch 128 --width 96 --workers {CPUS - 1}"),
-        transformer=options(f"--steps 12000 --batch 512 --rate 1.5e-3 --warmup 300 --save-every 1000 --compile --workers {min(8, CPUS - 1)}"),
+        transformer=options(f"--steps 12000 --batch 512 --read 0.1 --rate 1.5e-3 --warmup 300 --save-every 1000 --compile --workers {min(8, CPUS - 1)}"),
         distil=options("--steps 1200 --batch 512 --together 256 --draw-every 12 --save-every 400 --compile"),
     ),
     # What a CPU can do in a night.
     "small": Size(
         shape=options("--heads 4 --double 2 --single 4"),
         autoencoder=options("--steps 4000"),
-        text_encoders=options("--steps 1500"),
-        cache=options("--scenes 20000"),
+        text_encoders=options("--steps 1500 --mix usual"),
+        cache=options("--scenes 20000 --mix usual"),
         judge=options("--pictures 20000 --steps 6000"),
-        transformer=options("--steps 12000 --batch 48"),
+        transformer=options("--steps 12000 --batch 64 --read 0.1"),
         distil=options("--steps 400"),
     ),
     "rehearsal": Size(
@@ -73,7 +73,7 @@ SIZES = {
         text_encoders=options("--steps 10"),
         cache=options("--scenes 320"),
         judge=options("--pictures 64 --steps 10 --batch 16"),
-        transformer=options("--steps 10 --batch 16 --save-every 5 --no-compile"),
+        transformer=options("--steps 10 --batch 16 --read 0.1 --save-every 5 --no-compile"),
         distil=options("--steps 10 --batch 8 --together 4 --save-every 5"),
     ),
 }
@@ -88,6 +88,7 @@ def stages(size: Size, work: Path) -> dict[str, list[str]]:
     return {
         "tokenizers": [],
         "autoencoder": size.autoencoder,
+        "appearance": [],
         "text_encoders": size.text_encoders,
         "cache": size.cache,
         "judge": [*size.judge, "--nouns", str(PROMPTS), "--export", judge],
@@ -137,7 +138,7 @@ def pack(work: Path, target: Path, names: list[str]) -> None:
                 slim = work / f"{name}-slim.pt"
                 save_checkpoint(slim, **slimmed(load_checkpoint(work / f"{name}.pt")))
                 archive.add(slim, f"{name}.pt")
-        for extra in ("finished.json", "tokenizer", "tokenizer_2", "sheets"):
+        for extra in ("finished.json", "appearance.npy", "tokenizer", "tokenizer_2", "sheets"):
             if (work / extra).exists():
                 archive.add(work / extra, extra)
     content = buffer.getbuffer()
@@ -151,7 +152,7 @@ def slimmed(state: dict) -> dict:
     key = "model" if "model" in state else "models"
     weights = averaged_weights(state) if key == "model" else state[key]
     half = {name: value.half() if value.dtype == torch.float32 else value for name, value in weights.items()}
-    return {key: half, **{name: state[name] for name in ("step", "nouns", "width", "widths") if name in state}}
+    return {key: half, **{name: state[name] for name in ("step", "nouns", "width", "widths", "reader") if name in state}}
 
 
 def join(work: Path, source: Path) -> None:
@@ -170,7 +171,7 @@ if __name__ == "__main__":
     parser.add_argument("--only", nargs="+", metavar="STAGE", help="only these stages")
     parser.add_argument("--join", type=Path, metavar="FOLDER", help="first unpack what --shards packed")
     parser.add_argument("--shards", type=Path, metavar="FOLDER", help="at the end, pack checkpoints into files below 16 MB")
-    parser.add_argument("--bring", nargs="+", default=["autoencoder", "text_encoders", "judge", "transformer", "distilled"], help="checkpoints to pack")
+    parser.add_argument("--bring", nargs="+", default=["autoencoder", "text_encoders", "text_encoders-training", "judge", "transformer", "distilled"], help="checkpoints to pack")
     chosen = parser.parse_args()
     work = chosen.work.resolve()
     if chosen.join:

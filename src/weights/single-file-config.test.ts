@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { fullSizeSource, publishedConfigs } from "../../tests/support/full-size.ts";
+import { publishedConfigs } from "../../bench/published-flux.ts";
+import { fullSizeSource } from "../../tests/support/full-size.ts";
 import { ModelInvalidError } from "../errors.ts";
 import { deriveConfig, publishedScheduler } from "./single-file-config.ts";
 import { components } from "./single-file.ts";

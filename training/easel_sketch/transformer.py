@@ -36,6 +36,7 @@ from .common import (
     to_pictures,
 )
 from .muon import Muon
+from .scenes import COMMON
 from .vocabulary import NOUNS
 
 SHEET_PROMPTS = [
@@ -45,7 +46,7 @@ SHEET_PROMPTS = [
     "a green cat and a red dog", "a bird above a house", "a house and a tree",
 ]  # fmt: skip
 HELD_OUT = 256  # cached scenes kept for the gap
-MUST_SHARE = 0.2  # of the samples: the nouns that must be recognised whatever else is not
+MUST_SHARE, COMMON_SHARE = 0.17, 0.43  # of the samples: the nouns that must be recognised whatever else is not, and the other common ones
 EMPTY_SHARE = 0.1
 READING_RATE = 0.3  # T5's learning rate, in shares of the transformer's
 GATE, LEAST_GAP = 20_000, 0.05  # by so many samples, a shuffled caption must cost so much more
@@ -60,9 +61,15 @@ class Visits(torch.utils.data.IterableDataset):
         self.tokens = text_encoders.Tokens(work)
         self.strangers = load_strangers(work)
         self.count, self.seed = batch, seed
-        must = np.array([NOUNS[scene.things[0].noun].must for scene in self.scenes[HELD_OUT:]])
-        weights = np.where(must, MUST_SHARE / max(1, must.sum()), (1 - MUST_SHARE) / max(1, (~must).sum()))
-        self.cumulative = np.cumsum(weights)
+        self.cumulative = np.cumsum(self._weights())
+
+    def _weights(self) -> np.ndarray:
+        """Of the cached scenes, by what is named first."""
+        common = set(list(NOUNS)[:COMMON])
+        first = [scene.things[0].noun for scene in self.scenes[HELD_OUT:]]
+        group = np.array([0 if NOUNS[noun].must else 1 if noun in common else 2 for noun in first])
+        shares = np.array([MUST_SHARE, COMMON_SHARE, 1 - MUST_SHARE - COMMON_SHARE])
+        return (shares / np.maximum(1, np.bincount(group, minlength=3)))[group]
 
     def __iter__(self):
         worker = torch.utils.data.get_worker_info()
