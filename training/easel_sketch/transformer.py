@@ -46,7 +46,7 @@ SHEET_PROMPTS = [
     "a green cat and a red dog", "a bird above a house", "a house and a tree",
 ]  # fmt: skip
 HELD_OUT = 256  # cached scenes kept for the gap
-MUST_SHARE, COMMON_SHARE = 0.17, 0.43  # of the samples: the nouns that must be recognised whatever else is not, and the other common ones
+MUST_SHARE, FIRST_SHARE = 0.2, 0.62  # of the samples: the nouns that must be recognised whatever else is not, and the others of --first
 EMPTY_SHARE = 0.1
 READING_RATE = 0.3  # T5's learning rate, in shares of the transformer's
 GATE, LEAST_GAP = 20_000, 0.05  # by so many samples, a shuffled caption must cost so much more
@@ -55,20 +55,19 @@ GATE, LEAST_GAP = 20_000, 0.05  # by so many samples, a shuffled caption must co
 class Visits(torch.utils.data.IterableDataset):
     """Endless batches of cached latents with freshly written captions: latents [B, 16, 16, 16], CLIP ids and T5 ids."""
 
-    def __init__(self, work: Path, batch: int, seed: int):
+    def __init__(self, work: Path, batch: int, first: int, seed: int):
         self.latents = np.load(work / "latents.npy", mmap_mode="r")
         self.scenes = cached_scenes(work)
         self.tokens = text_encoders.Tokens(work)
         self.strangers = load_strangers(work)
         self.count, self.seed = batch, seed
-        self.cumulative = np.cumsum(self._weights())
+        self.cumulative = np.cumsum(self._weights(set(list(NOUNS)[:first])))
 
-    def _weights(self) -> np.ndarray:
-        """Of the cached scenes, by what is named first."""
-        common = set(list(NOUNS)[:COMMON])
-        first = [scene.things[0].noun for scene in self.scenes[HELD_OUT:]]
-        group = np.array([0 if NOUNS[noun].must else 1 if noun in common else 2 for noun in first])
-        shares = np.array([MUST_SHARE, COMMON_SHARE, 1 - MUST_SHARE - COMMON_SHARE])
+    def _weights(self, first: set[str]) -> np.ndarray:
+        """Of the cached scenes, by what is named first in each."""
+        nouns = [scene.things[0].noun for scene in self.scenes[HELD_OUT:]]
+        group = np.array([0 if NOUNS[noun].must else 1 if noun in first else 2 for noun in nouns])
+        shares = np.array([MUST_SHARE, FIRST_SHARE, 1 - MUST_SHARE - FIRST_SHARE])
         return (shares / np.maximum(1, np.bincount(group, minlength=3)))[group]
 
     def __iter__(self):
@@ -92,8 +91,8 @@ class Visits(torch.utils.data.IterableDataset):
 class Batches:
     """`Visits` on the device, packed, with their captions encoded by the frozen text encoders."""
 
-    def __init__(self, work: Path, batch: int, seed: int, workers: int):
-        self.visits = Visits(work, batch, seed)
+    def __init__(self, work: Path, batch: int, first: int, seed: int, workers: int):
+        self.visits = Visits(work, batch, first, seed)
         self.encoders = text_encoders.load(work, self.visits.tokens).to(DEVICE)
         self.generator = torch.Generator().manual_seed(seed)
         self.loader = iter(torch.utils.data.DataLoader(self.visits, None, num_workers=workers, pin_memory=DEVICE.type == "cuda"))
@@ -223,7 +222,7 @@ def train(options: argparse.Namespace) -> None:
     made = optimizers(model, options.muon)
     start = restore_training(checkpoint, model, average, made)
     stop = min(steps, start + options.part)
-    batches = Batches(work, options.batch // parallel.WORKERS, seed=100 + 7 * start + parallel.RANK, workers=options.workers)
+    batches = Batches(work, options.batch // parallel.WORKERS, options.first, seed=100 + 7 * start + parallel.RANK, workers=options.workers)
     lessons = Lessons(work, batches, options.read) if options.read else None
     if lessons:
         if checkpoint.exists() and (stored := load_checkpoint(checkpoint).get("lessons")):
@@ -304,6 +303,7 @@ if __name__ == "__main__":
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--double", type=int, default=2)
     parser.add_argument("--single", type=int, default=4)
+    parser.add_argument("--first", type=int, default=COMMON, help="so many of the nouns, the commonest, are in most samples: few in a short training")
     parser.add_argument("--read", type=float, default=0.0, help="T5 goes on learning, with this weight of the loss of reading; 0 leaves it frozen")
     parser.add_argument("--muon", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
