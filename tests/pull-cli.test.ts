@@ -155,7 +155,7 @@ describe("easel pull", () => {
     [["./nowhere"], 1, "there is nothing at"],
     [["a/b/c"], 1, "There is no known model"],
     [["easel-sketch"], 2, "easel-sketch is built in"],
-    [["FLUX.1-dev", "--precision", "int3"], 2, '--precision must be one of fp32, int8, int4, not "int3"'],
+    [["FLUX.1-dev", "--precision", "int3"], 2, '--precision must be one of fp32, fp16, int8, int4, not "int3"'],
     [["FLUX.1-dev", "--revision", "v9"], 1, 'black-forest-labs/FLUX.1-dev has no revision "v9"; see http'],
     [["someone/else"], 1, "There is no model someone/else at 127.0.0.1:"],
   ])("%j fails with one sentence", async (args, exitCode, sentence) => {
