@@ -2,9 +2,6 @@
  * Builds ONNX graphs with typed operators. A network is a function that calls these; shapes are inferred and checked as the
  * graph is written, so that a mistake fails here with a sentence, not in the runtime with a node number.
  *
- * Weights are external data: the graph points at byte ranges of files, and a tensor stored as F16 or BF16 is cast to
- * float32 by a node that ONNX Runtime folds away when it loads the model.
- *
  * Half precision is for products alone: a `linear` with a float16 weight and an `attention` over float16 values are computed
  * in it, and everything between is float32. What overflows 65504 in FLUX and T5, or loses too much with ten bits, is just
  * that: the residual stream, norms, gates, rotary angles, the activation functions' cubes. The casts around the products
@@ -14,156 +11,13 @@
  * RMS norm, rotary embedding and attention
  * (https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md).
  */
-import { dirname, basename } from "node:path";
-import type { AttributeValue, Dim, DType, ModelProto, NodeProto, TensorProto, ValueInfo } from "./model-proto.ts";
-import { bytesPerElement, encodeModel, onnxDataType } from "./model-proto.ts";
+import type { Dim } from "./model-proto.ts";
+import { float, GraphWriter, int, ints, onnxRuntimeDomain, type Value } from "./graph-writer.ts";
 
-/** A tensor flowing through the graph. */
-export interface Value extends ValueInfo {}
+export type { ExternalTensor, InlineTensor, OnnxGraph, Value } from "./graph-writer.ts";
 
-/** A tensor that lies in a file. */
-export interface ExternalTensor {
-  name: string;
-  dtype: DType;
-  shape: readonly number[];
-  file: string;
-  offset: number;
-  length: number;
-}
-
-/** A tensor of floats in memory, for what cannot be read from a file as it is there. */
-export interface InlineTensor {
-  name: string;
-  shape: readonly number[];
-  data: Float32Array;
-}
-
-/** A finished graph. */
-export interface OnnxGraph {
-  /** An ONNX model file. */
-  model: Uint8Array;
-  /** The folder that its external data lies in; undefined when it has none. */
-  externalDataDir: string | undefined;
-  /** What the weights take in memory, in the element types that the graph computes with. */
-  weightBytes: number;
-  /** Names of the nodes that are attention as a whole. */
-  attentionNodes?: readonly string[];
-}
-
-const onnxRuntimeDomain = "com.microsoft";
-
-export class GraphBuilder {
-  readonly #graphName: string;
-  readonly #nodes: NodeProto[] = [];
-  readonly #initializers: TensorProto[] = [];
-  readonly #inputs: ValueInfo[] = [];
-  readonly #outputs: ValueInfo[] = [];
-  readonly #weights = new Map<string, Value>();
-  readonly #attentionNodes: string[] = [];
+export class GraphBuilder extends GraphWriter {
   readonly #quantized = new Map<string, { values: Value; scale: Value }>();
-  /** The same values in the other of the two float types, by name. */
-  readonly #twins = new Map<string, Value>();
-  #externalDataDir: string | undefined;
-  #weightBytes = 0;
-  #nextId = 0;
-
-  constructor(graphName: string) {
-    this.#graphName = graphName;
-  }
-
-  // --- what goes in and out ---------------------------------------------------------------------------------------
-
-  input(name: string, dtype: DType, dims: readonly Dim[]): Value {
-    const value = { name, dtype, dims };
-    this.#inputs.push(value);
-    return value;
-  }
-
-  /** Half-precision values leave as float32. */
-  output(name: string, value: Value): void {
-    const result = this.float(value);
-    this.#nodes.push({ opType: "Identity", domain: "", inputs: [result.name], outputs: [name], attributes: {} });
-    this.#outputs.push({ ...result, name });
-  }
-
-  /** A weight, most often from a file; floats as float32 and integers as they are. Asking twice gives the same value. */
-  weight(tensor: ExternalTensor | InlineTensor): Value {
-    const known = this.#weights.get(tensor.name);
-    if (known !== undefined) return known;
-    if (!("file" in tensor)) {
-      const value = this.constant(tensor.data, tensor.shape);
-      this.#weights.set(tensor.name, value);
-      return value;
-    }
-    const isShortFloat = tensor.dtype === "float16" || tensor.dtype === "bfloat16";
-    const stored = this.#external(tensor, isShortFloat ? "float32" : tensor.dtype);
-    const value = isShortFloat ? this.#cast(stored, "float32") : stored;
-    this.#weights.set(tensor.name, value);
-    return value;
-  }
-
-  /** A weight from a file that stays as it is stored there, such as a float16 one for products in half precision. */
-  storedWeight(tensor: ExternalTensor): Value {
-    const value = this.#weights.get(tensor.name) ?? this.#external(tensor, tensor.dtype);
-    this.#weights.set(tensor.name, value);
-    return value;
-  }
-
-  /** A constant inside the graph. */
-  constant(data: Float32Array | BigInt64Array, dims: readonly number[]): Value {
-    const size = dims.reduce((n, dim) => n * dim, 1);
-    if (size !== data.length)
-      throw new Error(`a constant of shape [${dims.join(", ")}] needs ${size} values, not ${data.length}`);
-    const value: Value = {
-      name: this.#fresh("const"),
-      dtype: data instanceof Float32Array ? "float32" : "int64",
-      dims,
-    };
-    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-    this.#initializers.push({ ...value, dims, data: bytes });
-    this.#weightBytes += bytes.length;
-    return value;
-  }
-
-  build(): OnnxGraph {
-    const model: ModelProto = {
-      graphName: this.#graphName,
-      opsets: { "": 21, [onnxRuntimeDomain]: 1 },
-      nodes: this.#nodes,
-      initializers: this.#initializers,
-      inputs: this.#inputs,
-      outputs: this.#outputs,
-    };
-    return {
-      model: encodeModel(model),
-      externalDataDir: this.#externalDataDir,
-      weightBytes: this.#weightBytes,
-      attentionNodes: this.#attentionNodes,
-    };
-  }
-
-  // --- float types ------------------------------------------------------------------------------------------------
-
-  /** x as float32. */
-  float(x: Value): Value {
-    return this.#as("float32", x);
-  }
-
-  /** x as float16; magnitudes above 65504 become infinite. What came from float16 is taken from there. */
-  half(x: Value): Value {
-    return this.#as("float16", x);
-  }
-
-  #as(dtype: "float32" | "float16", x: Value): Value {
-    if (x.dtype === dtype) return x;
-    if (x.dtype !== "float32" && x.dtype !== "float16") throw new Error(`${x.name} holds ${x.dtype}, not floats`);
-    const known = this.#twins.get(x.name);
-    if (known !== undefined) return known;
-    const twin = this.#cast(x, dtype);
-    this.#twins.set(x.name, twin);
-    this.#twins.set(twin.name, x);
-    return twin;
-  }
 
   // --- arithmetic ---------------------------------------------------------------------------------------------------
 
@@ -178,7 +32,7 @@ export class GraphBuilder {
   }
 
   sigmoid(x: Value): Value {
-    return this.#node("Sigmoid", [this.float(x)], "float32", x.dims);
+    return this.node("Sigmoid", [this.float(x)], "float32", x.dims);
   }
 
   /** x · sigmoid(x) */
@@ -194,22 +48,22 @@ export class GraphBuilder {
   /** GELU (Hendrycks & Gimpel 2016), exact or by its tanh approximation. */
   gelu(x: Value, approximate: "none" | "tanh"): Value {
     const attributes = { approximate: { kind: "string", value: approximate } } as const;
-    return this.#node("Gelu", [this.float(x)], "float32", x.dims, attributes);
+    return this.node("Gelu", [this.float(x)], "float32", x.dims, attributes);
   }
 
   relu(x: Value): Value {
-    return this.#node("Relu", [this.float(x)], "float32", x.dims);
+    return this.node("Relu", [this.float(x)], "float32", x.dims);
   }
 
   /** x where it is positive, `slope` · x elsewhere. */
   leakyRelu(x: Value, slope: number): Value {
-    return this.#node("LeakyRelu", [x], x.dtype, x.dims, { alpha: float(slope) });
+    return this.node("LeakyRelu", [x], x.dtype, x.dims, { alpha: float(slope) });
   }
 
   /** `leakyRelu` with a learnt slope for each channel (He et al. 2015): x [B, C, H, W], slopes [C] */
   prelu(x: Value, slopes: Value): Value {
-    const perChannel = [this.#staticDim(x, 1), 1, 1];
-    return this.#node("PRelu", [x, this.reshape(slopes, perChannel, perChannel)], x.dtype, x.dims);
+    const perChannel = [this.staticDim(x, 1), 1, 1];
+    return this.node("PRelu", [x, this.reshape(slopes, perChannel, perChannel)], x.dtype, x.dims);
   }
 
   /** x Wᵀ + b, as torch.nn.Linear: x [..., in], weight [out, in], bias [out] → [..., out] */
@@ -226,7 +80,7 @@ export class GraphBuilder {
   normalizeTokens(x: Value): { values: Value; scale: Value } {
     const wide = this.float(x);
     const scale = this.#largestOfTokens(wide);
-    return { values: this.#node("Div", [wide, scale], "float32", x.dims), scale };
+    return { values: this.node("Div", [wide, scale], "float32", x.dims), scale };
   }
 
   /**
@@ -235,13 +89,13 @@ export class GraphBuilder {
    */
   linearInt8(x: Value, weight: Value, weightScale: Value, bias?: Value): Value {
     const [inFeatures, outFeatures] = weight.dims;
-    this.#expectDim(x, -1, inFeatures!, "linearInt8");
+    this.expectDim(x, -1, inFeatures!, "linearInt8");
     const { values, scale } = this.#quantizeTokens(x);
     const one = this.constant(new Float32Array([1]), []);
-    const zeroPoint = this.#uint8Constant(128);
+    const zeroPoint = this.uint8Constant(128);
     const dims = [...x.dims.slice(0, -1), outFeatures!];
     const inputs = [values, weight, one, weightScale, zeroPoint];
-    const product = this.#node("MatMulIntegerToFloat", inputs, "float32", dims, {}, onnxRuntimeDomain);
+    const product = this.node("MatMulIntegerToFloat", inputs, "float32", dims, {}, onnxRuntimeDomain);
     const scaled = this.mul(product, scale);
     return bias === undefined ? scaled : this.add(scaled, bias);
   }
@@ -252,17 +106,17 @@ export class GraphBuilder {
    */
   linearInt4(x: Value, weight: Value, weightScale: Value, bias?: Value): Value {
     const [outFeatures, blocks, blockBytes] = weight.dims as [number, number, number];
-    const inFeatures = this.#staticDim(x, -1);
+    const inFeatures = this.staticDim(x, -1);
     const blockSize = 2 * blockBytes;
     if (Math.ceil(inFeatures / blockSize) !== blocks)
-      throw new Error(`linearInt4 in ${this.#graphName} got ${blocks} blocks of ${blockSize} for ${inFeatures} inputs`);
+      throw new Error(`linearInt4 in ${this.graphName} got ${blocks} blocks of ${blockSize} for ${inFeatures} inputs`);
     const output: Value = {
-      name: this.#fresh("MatMulNBits"),
+      name: this.fresh("MatMulNBits"),
       dtype: x.dtype,
       dims: [...x.dims.slice(0, -1), outFeatures],
     };
     const inputs = [x, weight, weightScale].map((value) => value.name);
-    this.#nodes.push({
+    this.addNode({
       opType: "MatMulNBits",
       domain: onnxRuntimeDomain,
       inputs: bias === undefined ? inputs : [...inputs, "", "", bias.name],
@@ -282,15 +136,15 @@ export class GraphBuilder {
 
   /** Layer norm over the last axis (Ba et al. 2016); without weights, the plain normalization. */
   layerNorm(x: Value, epsilon: number, weight?: Value, bias?: Value): Value {
-    const width = this.#staticDim(x, -1);
+    const width = this.staticDim(x, -1);
     const scale = weight ?? this.constant(new Float32Array(width).fill(1), [width]);
     const inputs = [x, scale, ...(bias === undefined ? [] : [bias])].map((value) => this.float(value));
-    return this.#node("LayerNormalization", inputs, "float32", x.dims, { axis: int(-1), epsilon: float(epsilon) });
+    return this.node("LayerNormalization", inputs, "float32", x.dims, { axis: int(-1), epsilon: float(epsilon) });
   }
 
   /** x / rms(x) · weight over the last axis (Zhang & Sennrich 2019). */
   rmsNorm(x: Value, weight: Value, epsilon: number): Value {
-    return this.#node("SimplifiedLayerNormalization", [this.float(x), weight], "float32", x.dims, {
+    return this.node("SimplifiedLayerNormalization", [this.float(x), weight], "float32", x.dims, {
       axis: int(-1),
       epsilon: float(epsilon),
       stash_type: int(1),
@@ -299,11 +153,11 @@ export class GraphBuilder {
 
   /** Group norm (Wu & He 2018): x [B, C, H, W], weight and bias [C] */
   groupNorm(x: Value, groups: number, epsilon: number, weight: Value, bias: Value): Value {
-    const channels = this.#staticDim(x, 1);
+    const channels = this.staticDim(x, 1);
     const grouped = this.reshape(x, [0, groups, -1], [x.dims[0]!, groups, "group_elements"]);
     const ones = this.constant(new Float32Array(groups).fill(1), [groups]);
     const zeros = this.constant(new Float32Array(groups), [groups]);
-    const normalized = this.#node("InstanceNormalization", [grouped, ones, zeros], x.dtype, grouped.dims, {
+    const normalized = this.node("InstanceNormalization", [grouped, ones, zeros], x.dtype, grouped.dims, {
       epsilon: float(epsilon),
     });
     const restored = this.reshapeLike(normalized, x);
@@ -327,12 +181,12 @@ export class GraphBuilder {
     options: { stride?: number; pads?: readonly [number, number, number, number] } = {},
   ): Value {
     const [outChannels, inChannels, kernelHeight, kernelWidth] = weight.dims as number[];
-    this.#expectDim(x, 1, inChannels!, "conv2d");
+    this.expectDim(x, 1, inChannels!, "conv2d");
     const stride = options.stride ?? 1;
     const pads = options.pads ?? [0, 0, 0, 0];
     const height = convolvedDim(x.dims[2]!, kernelHeight!, stride, pads[0] + pads[2]);
     const width = convolvedDim(x.dims[3]!, kernelWidth!, stride, pads[1] + pads[3]);
-    return this.#node("Conv", [x, weight, bias], x.dtype, [x.dims[0]!, outChannels!, height, width], {
+    return this.node("Conv", [x, weight, bias], x.dtype, [x.dims[0]!, outChannels!, height, width], {
       kernel_shape: ints([kernelHeight!, kernelWidth!]),
       strides: ints([stride, stride]),
       pads: ints(pads),
@@ -343,8 +197,8 @@ export class GraphBuilder {
   upsampleNearest(x: Value, factor: number): Value {
     const scales = this.constant(new Float32Array([1, 1, factor, factor]), [4]);
     const dims = [x.dims[0]!, x.dims[1]!, scaledDim(x.dims[2]!, factor), scaledDim(x.dims[3]!, factor)];
-    const output = { name: this.#fresh("Resize"), dtype: x.dtype, dims };
-    this.#nodes.push({
+    const output = { name: this.fresh("Resize"), dtype: x.dtype, dims };
+    this.addNode({
       opType: "Resize",
       domain: "",
       inputs: [x.name, "", scales.name],
@@ -361,8 +215,8 @@ export class GraphBuilder {
   /** Channels become pixels, as torch.nn.PixelShuffle: x [B, C · r², H, W] → [B, C, r · H, r · W] (Shi et al. 2016) */
   pixelShuffle(x: Value, r: number): Value {
     const [batch, , height, width] = x.dims;
-    const dims = [batch!, this.#staticDim(x, 1) / r ** 2, scaledDim(height!, r), scaledDim(width!, r)];
-    return this.#node("DepthToSpace", [x], x.dtype, dims, {
+    const dims = [batch!, this.staticDim(x, 1) / r ** 2, scaledDim(height!, r), scaledDim(width!, r)];
+    return this.node("DepthToSpace", [x], x.dtype, dims, {
       blocksize: int(r),
       mode: { kind: "string", value: "CRD" },
     });
@@ -372,7 +226,7 @@ export class GraphBuilder {
   weavePixels(phases: readonly Value[], r: number): Value {
     const [batch, channels, height, width] = phases[0]!.dims;
     const dims = [batch!, channels!, scaledDim(height!, r), scaledDim(width!, r)];
-    return this.#node("DepthToSpace", [this.concat(phases, 1)], phases[0]!.dtype, dims, {
+    return this.node("DepthToSpace", [this.concat(phases, 1)], phases[0]!.dtype, dims, {
       blocksize: int(r),
       mode: { kind: "string", value: "DCR" },
     });
@@ -381,9 +235,9 @@ export class GraphBuilder {
   /** The reverse of `pixelShuffle`, as torch.nn.PixelUnshuffle: x [B, C, H, W], H and W multiples of r → [B, C · r², H / r, W / r] */
   pixelUnshuffle(x: Value, r: number): Value {
     const [batch, , height, width] = x.dims;
-    const channels = this.#staticDim(x, 1);
+    const channels = this.staticDim(x, 1);
     const dims = [batch!, channels * r ** 2, dividedDim(height!, r), dividedDim(width!, r)];
-    const blocks = this.#node("SpaceToDepth", [x], x.dtype, dims, { blocksize: int(r) });
+    const blocks = this.node("SpaceToDepth", [x], x.dtype, dims, { blocksize: int(r) });
     // ONNX counts a block's pixels before the channels, torch the channels before the pixels.
     const apart = this.reshape(blocks, [0, r ** 2, channels, -1], [batch!, r ** 2, channels, "small_pixels"]);
     return this.reshapeLike(this.transpose(apart, [0, 2, 1, 3]), blocks);
@@ -402,12 +256,12 @@ export class GraphBuilder {
     v: Value,
     options: { heads: number; scale?: number; bias?: Value; causal?: boolean },
   ): Value {
-    const output = { name: this.#fresh("MultiHeadAttention"), dtype: v.dtype, dims: q.dims };
+    const output = { name: this.fresh("MultiHeadAttention"), dtype: v.dtype, dims: q.dims };
     const sameType = (x: Value) => (v.dtype === "float16" ? this.half(x) : this.float(x)).name;
     const inputs = [sameType(q), sameType(k), v.name];
     if (options.bias !== undefined) inputs.push("", "", sameType(options.bias));
-    this.#attentionNodes.push(output.name); // a node is called as its first output
-    this.#nodes.push({
+    this.addAttention(output.name);
+    this.addNode({
       opType: "MultiHeadAttention",
       domain: onnxRuntimeDomain,
       inputs,
@@ -427,7 +281,7 @@ export class GraphBuilder {
    */
   rotaryEmbedding(x: Value, cos: Value, sin: Value, heads: number): Value {
     const firstPosition = this.constant(new BigInt64Array([0n]), [1]);
-    return this.#node(
+    return this.node(
       "RotaryEmbedding",
       [this.float(x), firstPosition, cos, sin],
       "float32",
@@ -442,17 +296,17 @@ export class GraphBuilder {
   /** A reshape; in `shape`, 0 keeps the dimension at that place and −1 takes what is left. `dims` is what comes out. */
   reshape(x: Value, shape: readonly number[], dims: readonly Dim[]): Value {
     const target = this.constant(BigInt64Array.from(shape, BigInt), [shape.length]);
-    return this.#node("Reshape", [x, target], x.dtype, dims);
+    return this.node("Reshape", [x, target], x.dtype, dims);
   }
 
   /** x with the shape of `like`, whatever its sizes turn out to be. */
   reshapeLike(x: Value, like: Value): Value {
-    return this.#node("Reshape", [x, this.#node("Shape", [like], "int64", [like.dims.length])], x.dtype, like.dims);
+    return this.node("Reshape", [x, this.node("Shape", [like], "int64", [like.dims.length])], x.dtype, like.dims);
   }
 
   transpose(x: Value, permutation: readonly number[]): Value {
     const dims = permutation.map((axis) => x.dims[axis]!);
-    return this.#node("Transpose", [x], x.dtype, dims, { perm: ints(permutation) });
+    return this.node("Transpose", [x], x.dtype, dims, { perm: ints(permutation) });
   }
 
   concat(values: readonly Value[], axis: number): Value {
@@ -462,16 +316,16 @@ export class GraphBuilder {
     const sizes = values.map((value) => value.dims[at]!);
     const size = sizes.every((dim) => typeof dim === "number") ? sizes.reduce((a, b) => a + b, 0) : sizes.join("+");
     const dims = first!.dims.map((dim, i) => (i === at ? size : dim));
-    return this.#node("Concat", values, first!.dtype, dims, { axis: int(at) });
+    return this.node("Concat", values, first!.dtype, dims, { axis: int(at) });
   }
 
   /** `parts` equal pieces along the last axis. */
   chunk(x: Value, parts: number): Value[] {
-    const width = this.#staticDim(x, -1) / parts;
+    const width = this.staticDim(x, -1) / parts;
     const outputs = Array.from({ length: parts }, (): Value => {
-      return { name: this.#fresh("Split"), dtype: x.dtype, dims: [...x.dims.slice(0, -1), width] };
+      return { name: this.fresh("Split"), dtype: x.dtype, dims: [...x.dims.slice(0, -1), width] };
     });
-    this.#nodes.push({
+    this.addNode({
       opType: "Split",
       domain: "",
       inputs: [x.name],
@@ -486,17 +340,17 @@ export class GraphBuilder {
     const zero = this.constant(new BigInt64Array([0n]), [1]);
     const end = this.constant(new BigInt64Array([BigInt("0x7fffffffffffffff")]), [1]);
     const axis = this.constant(new BigInt64Array([1n]), [1]);
-    const cut = this.#node("Shape", [first], "int64", [1], { start: int(1), end: int(2) });
+    const cut = this.node("Shape", [first], "int64", [1], { start: int(1), end: int(2) });
     const [batch, , width] = x.dims;
     return [
-      this.#node("Slice", [x, zero, cut, axis], x.dtype, [batch!, first.dims[1]!, width!]),
-      this.#node("Slice", [x, cut, end, axis], x.dtype, [batch!, restDim, width!]),
+      this.node("Slice", [x, zero, cut, axis], x.dtype, [batch!, first.dims[1]!, width!]),
+      this.node("Slice", [x, cut, end, axis], x.dtype, [batch!, restDim, width!]),
     ];
   }
 
   /** Rows of a table: table [N, C], indices [...] → [..., C] */
   gather(table: Value, indices: Value): Value {
-    return this.#node("Gather", [table, indices], table.dtype, [...indices.dims, ...table.dims.slice(1)], {
+    return this.node("Gather", [table, indices], table.dtype, [...indices.dims, ...table.dims.slice(1)], {
       axis: int(0),
     });
   }
@@ -508,9 +362,9 @@ export class GraphBuilder {
     const known = this.#quantized.get(x.name);
     if (known !== undefined) return known;
     const scale = this.mul(this.#largestOfTokens(x), 1 / 127);
-    const relative = this.#node("Div", [x, scale], x.dtype, x.dims);
+    const relative = this.node("Div", [x, scale], x.dtype, x.dims);
     const one = this.constant(new Float32Array([1]), []);
-    const values = this.#node("QuantizeLinear", [relative, one, this.#uint8Constant(128)], "uint8", x.dims);
+    const values = this.node("QuantizeLinear", [relative, one, this.uint8Constant(128)], "uint8", x.dims);
     const result = { values, scale };
     this.#quantized.set(x.name, result);
     return result;
@@ -520,73 +374,23 @@ export class GraphBuilder {
   #largestOfTokens(x: Value): Value {
     const lastAxis = this.constant(new BigInt64Array([-1n]), [1]);
     const perToken = [...x.dims.slice(0, -1), 1];
-    const largest = this.#node("ReduceMax", [this.#node("Abs", [x], x.dtype, x.dims), lastAxis], x.dtype, perToken);
+    const largest = this.node("ReduceMax", [this.node("Abs", [x], x.dtype, x.dims), lastAxis], x.dtype, perToken);
     const floor = this.constant(new Float32Array([1e-12]), []);
-    return this.#node("Max", [largest, floor], x.dtype, perToken);
-  }
-
-  #uint8Constant(value: number): Value {
-    const name = this.#fresh("const");
-    this.#initializers.push({ name, dtype: "uint8", dims: [], data: new Uint8Array([value]) });
-    return { name, dtype: "uint8", dims: [] };
+    return this.node("Max", [largest, floor], x.dtype, perToken);
   }
 
   #binary(opType: "Add" | "Mul", a: Value, b: Value | number): Value {
     const left = this.float(a);
     const right = typeof b === "number" ? this.constant(new Float32Array([b]), []) : this.float(b);
-    return this.#node(opType, [left, right], "float32", broadcast(left, right, opType));
+    return this.node(opType, [left, right], "float32", broadcast(left, right, opType));
   }
 
   /** x [..., in] times weight [in, out] in their common type, and the bias in that too. */
   #matmul(x: Value, weight: Value, bias: Value | undefined, what: string): Value {
     const [inFeatures, outFeatures] = weight.dims;
-    this.#expectDim(x, -1, inFeatures!, what);
-    const product = this.#node("MatMul", [x, weight], x.dtype, [...x.dims.slice(0, -1), outFeatures!]);
-    return bias === undefined ? product : this.#node("Add", [product, bias], x.dtype, product.dims);
-  }
-
-  #cast(x: Value, dtype: DType): Value {
-    return this.#node("Cast", [x], dtype, x.dims, { to: int(onnxDataType[dtype]) });
-  }
-
-  /** A tensor of a file, which takes a value of `loadedType` for each of its own in memory. */
-  #external(tensor: ExternalTensor, loadedType: DType): Value {
-    const { name, dtype, shape, offset, length } = tensor;
-    const dir = dirname(tensor.file);
-    this.#externalDataDir ??= dir;
-    if (dir !== this.#externalDataDir) throw new Error(`one graph's weights lie in two folders: ${name}`);
-    this.#initializers.push({ name, dtype, dims: shape, data: { location: basename(tensor.file), offset, length } });
-    this.#weightBytes += shape.reduce((n, dim) => n * dim, bytesPerElement[loadedType]);
-    return { name, dtype, dims: shape };
-  }
-
-  #node(
-    opType: string,
-    inputs: readonly Value[],
-    dtype: DType,
-    dims: readonly Dim[],
-    attributes: Readonly<Record<string, AttributeValue>> = {},
-    domain = "",
-  ): Value {
-    const name = this.#fresh(opType);
-    this.#nodes.push({ opType, domain, inputs: inputs.map((value) => value.name), outputs: [name], attributes });
-    return { name, dtype, dims };
-  }
-
-  #fresh(kind: string): string {
-    return `${kind}_${this.#nextId++}`;
-  }
-
-  #staticDim(x: Value, axis: number): number {
-    const dim = x.dims.at(axis);
-    if (typeof dim !== "number") throw new Error(`${x.name} needs a fixed size on axis ${axis}, not ${dim}`);
-    return dim;
-  }
-
-  #expectDim(x: Value, axis: number, expected: Dim, what: string): void {
-    const dim = x.dims.at(axis);
-    if (dim !== expected)
-      throw new Error(`${what} in ${this.#graphName} expects ${expected} on axis ${axis}, not ${dim}`);
+    this.expectDim(x, -1, inFeatures!, what);
+    const product = this.node("MatMul", [x, weight], x.dtype, [...x.dims.slice(0, -1), outFeatures!]);
+    return bias === undefined ? product : this.node("Add", [product, bias], x.dtype, product.dims);
   }
 }
 
@@ -615,7 +419,3 @@ function scaledDim(dim: Dim, factor: number): Dim {
 function dividedDim(dim: Dim, factor: number): Dim {
   return typeof dim === "number" ? dim / factor : `${dim}/${factor}`;
 }
-
-const int = (value: number): AttributeValue => ({ kind: "int", value });
-const float = (value: number): AttributeValue => ({ kind: "float", value });
-const ints = (value: readonly number[]): AttributeValue => ({ kind: "ints", value });
