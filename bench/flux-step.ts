@@ -58,8 +58,8 @@ export async function benchFluxStep(options: FluxStepOptions): Promise<FluxStepF
       needsHalfPrecision: options.precision === "fp16",
       gpuBytes: 0,
     });
-    // The CPU computes fp16 in fp32.
-    const product = options.precision === "int8" ? "int8" : "fp32";
+    // The CPU computes fp16 in fp32, and int4 in products of 8-bit integers.
+    const product = options.precision === "int8" || options.precision === "int4" ? "int8" : "fp32";
     const peakGflops = device === "cpu" ? await measurePeak(product, threads) : null;
     const weights = new RandomWeights(scratch, options.precision);
     const config = fluxDevConfig(options.doubleBlocks, options.singleBlocks);

@@ -1,5 +1,5 @@
 /** FLUX.1-dev's transformer with random weights and inputs, at any depth: what the benchmarks of one step run. */
-import { writeFileSync } from "node:fs";
+import { closeSync, openSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import type { FluxConfig } from "../src/models/flux/config.ts";
 import { ropeTable, timeEmbeddingDim, timestepEmbedding } from "../src/models/flux/transformer.ts";
@@ -7,6 +7,7 @@ import type { ExternalTensor } from "../src/onnx/graph-builder.ts";
 import type { DType } from "../src/onnx/model-proto.ts";
 import { imageIds } from "../src/pipelines/latents.ts";
 import type { LinearOptions, LinearShape, LinearWeight, NetworkWeights } from "../src/weights/network-weights.ts";
+import { int4Block } from "../src/weights/quantize.ts";
 
 /** FLUX.1-dev's width. */
 export const hidden = 3072;
@@ -56,7 +57,7 @@ export function random(dims: number[]) {
   return { data: Float32Array.from({ length: dims.reduce((a, b) => a * b) }, () => 2 * Math.random() - 1), dims };
 }
 
-export const randomPrecisions = ["fp32", "fp16", "int8"] as const;
+export const randomPrecisions = ["fp32", "fp16", "int8", "int4"] as const;
 export type RandomPrecision = (typeof randomPrecisions)[number];
 
 /** Weights of any name and shape, all from one file. */
@@ -70,12 +71,17 @@ export class RandomWeights implements NetworkWeights {
     this.#file = join(folder, "weights.bin");
     this.#precision = precision;
     const largest = 6 * hidden * hidden; // a double block's modulation
-    const floats = Float32Array.from({ length: largest }, () => (2 * Math.random() - 1) / 64);
-    const integers = Int8Array.from({ length: largest }, () => 255 * Math.random() - 127);
-    const halves = new Float16Array(floats);
-    this.#floatBytes = floats.byteLength;
-    this.#halfBytes = halves.byteLength;
-    writeFileSync(this.#file, Buffer.concat([floats, halves, integers].map(({ buffer }) => Buffer.from(buffer))));
+    this.#floatBytes = 4 * largest;
+    this.#halfBytes = 2 * largest;
+    const file = openSync(this.#file, "w");
+    try {
+      // In pieces, so that the process's memory is the step's.
+      writePieces(file, largest, (size) => Float32Array.from({ length: size }, smallNumber));
+      writePieces(file, largest, (size) => Float16Array.from({ length: size }, smallNumber));
+      writePieces(file, largest, (size) => Int8Array.from({ length: size }, () => 255 * Math.random() - 127));
+    } finally {
+      closeSync(file);
+    }
   }
 
   has(): boolean {
@@ -93,9 +99,18 @@ export class RandomWeights implements NetworkWeights {
       const weight = this.#window(name, "float16", [inFeatures, outFeatures], this.#floatBytes, 2);
       return { format: "fp16", weight, transposed: true };
     }
+    const integers = this.#floatBytes + this.#halfBytes;
+    if (this.#precision === "int4") {
+      const blocks = Math.ceil(inFeatures / int4Block);
+      return {
+        format: "int4",
+        values: this.#window(name, "uint8", [outFeatures, blocks, int4Block / 2], integers, 1),
+        scale: this.get(`${name}.scale`, [outFeatures * blocks]),
+      };
+    }
     return {
       format: "int8",
-      values: this.#window(name, "int8", [inFeatures, outFeatures], this.#floatBytes + this.#halfBytes, 1),
+      values: this.#window(name, "int8", [inFeatures, outFeatures], integers, 1),
       scale: this.get(`${name}.scale`, [outFeatures]),
     };
   }
@@ -103,4 +118,13 @@ export class RandomWeights implements NetworkWeights {
   #window(name: string, dtype: DType, shape: readonly number[], offset: number, bytes: number): ExternalTensor {
     return { name, dtype, shape, file: this.#file, offset, length: bytes * shape.reduce((a, b) => a * b, 1) };
   }
+}
+
+function smallNumber(): number {
+  return (2 * Math.random() - 1) / 64;
+}
+
+function writePieces(file: number, count: number, piece: (size: number) => NodeJS.ArrayBufferView): void {
+  const size = 2 ** 20;
+  for (let done = 0; done < count; done += size) writeSync(file, piece(Math.min(size, count - done)));
 }
