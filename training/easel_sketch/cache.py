@@ -93,6 +93,7 @@ if __name__ == "__main__":
     parser.add_argument("--mix", choices=MIXES, default="everything", help="of the scenes")
     parser.add_argument("--scenes", type=int, default=20_000)
     parser.add_argument("--workers", type=int, default=1, help="processes that render")
+    parser.add_argument("--threads", type=int, default=2, help="of a CPU")
     arguments = parser.parse_args()
-    torch.set_num_threads(int(__import__("os").environ.get("T","2")))
+    torch.set_num_threads(arguments.threads)
     fill(arguments.work, arguments.mix, arguments.scenes, arguments.workers)
