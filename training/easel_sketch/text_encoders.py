@@ -1,8 +1,8 @@
-"""Trains both text encoders to name what a caption says; afterwards they are frozen.
+"""Trains both text encoders to name what a caption says and what it looks like; T5 may learn on while the transformer does.
 
     python -m easel_sketch.text_encoders --work WORK
 
-The T5 encoder gives the context (one vector a token), the CLIP text model the pooled vector. Auxiliary heads must answer QUESTIONS
+The T5 encoder gives the context (one vector a token), the CLIP text model the pooled vector. `reading`'s heads must answer
 from either; the transformer can only learn to draw what these features tell apart. Encoding is exactly FluxPipeline's: padded to
 the full length, without an attention mask for T5. Both begin with what `lexicon` says of single words. Goes on from its checkpoint
 when run again.
@@ -109,7 +109,7 @@ class Examples(torch.utils.data.Dataset):
         captions, spans = zip(*(named_caption(scene, rng, self.strangers, self.near) for scene in scenes))
         clip_ids, t5_ids = self.tokens(list(captions))
         of_tokens = torch.tensor([reading.about_tokens(*labelled) for labelled in zip(scenes, spans, self.tokens.offsets(list(captions)))])
-        # Half of the time as short as it can be, which costs a third: both encoders learn to pass over any amount of padding.
+        # Otherwise as short as the captions allow, which costs less: T5, which attends to padding, learns to pass over any amount of it.
         length = T5_LENGTH if rng.random() < FULL_SHARE else int((t5_ids != 0).sum(1).max())
         return clip_ids, t5_ids[:, :length], of_tokens[:, :length], torch.tensor([reading.about_scene(scene) for scene in scenes])
 

@@ -89,7 +89,7 @@ class Visits(torch.utils.data.IterableDataset):
 
 
 class Batches:
-    """`Visits` on the device, packed, with their captions encoded by the frozen text encoders."""
+    """`Visits` on the device, packed, with their captions encoded by the text encoders."""
 
     def __init__(self, work: Path, batch: int, first: int, seed: int, workers: int):
         self.visits = Visits(work, batch, first, seed)
