@@ -1,12 +1,7 @@
 /** FLUX.1-dev as published: what its config.json files say, and the names and shapes of its weights, without a byte of them. */
-import { autoencoderDecoder, autoencoderEncoder, parseAutoencoderConfig } from "../src/models/autoencoder.ts";
-import { clipTextEncoder, parseClipTextConfig } from "../src/models/clip-text-encoder.ts";
 import { ConfigReader } from "../src/models/config-reader.ts";
-import { parseFluxConfig } from "../src/models/flux/config.ts";
-import { fluxTransformer } from "../src/models/flux/transformer.ts";
-import { parseT5Config, t5Encoder } from "../src/models/t5-encoder.ts";
 import type { ExternalTensor } from "../src/onnx/graph-builder.ts";
-import type { GraphFunction } from "../src/pipelines/network-graphs.ts";
+import { graphsOf } from "../src/pipelines/network-graphs.ts";
 import type { LinearShape, LinearWeight } from "../src/weights/network-weights.ts";
 import type { Component } from "../src/weights/single-file.ts";
 import { encodings, valueCount } from "../src/weights/tensor-location.ts";
@@ -72,31 +67,10 @@ export function weightShapes(component: Component, config: object): Shapes {
     return { name, dtype: "bfloat16", shape, file: "weights", offset: 0, length: 0 };
   };
   const linear = (name: string, shape: LinearShape): LinearWeight => ({ format: "float", weight: get(name, shape) });
-  for (const graph of graphs(component, new ConfigReader({ ...config }, component))) {
+  for (const graph of graphsOf(component, new ConfigReader({ ...config }, component))) {
     graph({ has: () => true, get, linear });
   }
   return shapes;
-}
-
-function graphs(component: Component, reader: ConfigReader): GraphFunction[] {
-  switch (component) {
-    case "transformer": {
-      const config = parseFluxConfig(reader);
-      return [(weights) => fluxTransformer(config, weights)];
-    }
-    case "vae": {
-      const config = parseAutoencoderConfig(reader);
-      return [(weights) => autoencoderEncoder(config, weights), (weights) => autoencoderDecoder(config, weights)];
-    }
-    case "text_encoder": {
-      const config = parseClipTextConfig(reader);
-      return [(weights) => clipTextEncoder(config, weights)];
-    }
-    case "text_encoder_2": {
-      const config = parseT5Config(reader);
-      return [(weights) => t5Encoder(config, weights)];
-    }
-  }
 }
 
 /** Bytes of a tensor, or of all of them, in bfloat16. */

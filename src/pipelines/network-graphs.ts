@@ -22,7 +22,11 @@ export const exactNetworks: ReadonlySet<Component> = new Set(["text_encoder", "v
  * @throws ModelInvalidError when the configuration is missing or cannot be honoured.
  */
 export function networkGraphs(modelDir: string, component: Component): GraphFunction[] {
-  const reader = ConfigReader.read(join(modelDir, component));
+  return graphsOf(component, ConfigReader.read(join(modelDir, component)));
+}
+
+/** The same for a configuration that need not lie in a folder. */
+export function graphsOf(component: Component, reader: ConfigReader): GraphFunction[] {
   switch (component) {
     case "transformer": {
       const config = parseFluxConfig(reader);

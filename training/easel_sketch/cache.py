@@ -56,6 +56,7 @@ def fill(work: Path, mix: str, count: int, workers: int) -> None:
     counter = work / "cached.json"
     cached = json.loads(counter.read_text()) if counter.exists() else {}
     done = start = cached["scenes"] if cached.get("mix") == mix else 0
+    counter.write_text(json.dumps({"scenes": done, "mix": mix}))  # before anything of another mix is overwritten
     started = time.time()
     loader = torch.utils.data.DataLoader(Renders(work, mix, done, count), BATCH, collate_fn=np.stack, num_workers=workers)
     for pictures in loader:

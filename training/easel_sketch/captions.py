@@ -196,7 +196,7 @@ def _with_article(phrase: str, name: str, rng: random.Random) -> str:
         return rng.choice([phrase, phrase, f"some {phrase}"])
     if chance < 0.26:
         return f"{rng.choice(['my', 'one', 'our', 'this', 'his', 'her'])} {phrase}"
-    return f"{article(phrase)} {phrase}"
+    return f"{article(_without_marks(phrase)[0])} {phrase}"
 
 
 def _somewhere(things: str, scene: Scene, rng: random.Random) -> str:

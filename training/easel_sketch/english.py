@@ -37,6 +37,5 @@ def _plural_word(word: str) -> str:
 
 
 def article(phrase: str) -> str:
-    """ "a" or "an"; marks around the phrase do not matter."""
-    phrase = phrase.lstrip("\ue000\ue002\ue004")
+    """ "a" or "an"."""
     return "an" if phrase[0] in "aeiou" and not phrase.startswith(_SOUNDS_LIKE_YOU) or phrase.startswith("hour") else "a"

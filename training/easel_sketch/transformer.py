@@ -10,15 +10,14 @@ pictures is drawn from the averaged weights. With `--read` the T5 encoder goes o
 import argparse
 import random
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from . import appearance, autoencoder, flow, parallel, reading, text_encoders
+from . import autoencoder, flow, parallel, reading, text_encoders
 from .cache import cached_scenes
 from .captions import load_strangers, named_caption
 from .common import (
@@ -30,11 +29,11 @@ from .common import (
     learning_rate,
     load_checkpoint,
     restore_training,
-    save_checkpoint,
     save_sheet,
     save_training,
     to_pictures,
 )
+from .lessons import T5_RATE, Lessons
 from .muon import Muon
 from .scenes import COMMON
 from .vocabulary import NOUNS
@@ -48,7 +47,6 @@ SHEET_PROMPTS = [
 HELD_OUT = 256  # cached scenes kept for the gap
 MUST_SHARE, FIRST_SHARE = 0.2, 0.62  # of the samples: the nouns that must be recognised whatever else is not, and the others of --first
 EMPTY_SHARE = 0.1
-READING_RATE = 0.3  # T5's learning rate, in shares of the transformer's
 GATE, LEAST_GAP = 20_000, 0.05  # by so many samples, a shuffled caption must cost so much more
 
 
@@ -154,40 +152,6 @@ def draw_sheet(path: Path, model, decoder, batches: Batches, guidance: float, st
     save_sheet(path, to_pictures(torch.cat([decoder(part) for part in latents.split(4)])), columns=8)
 
 
-class Lessons:
-    """T5's further training: to give what the transformer draws best from, and still to read (`reading`)."""
-
-    def __init__(self, work: Path, batches: Batches, weight: float):
-        self.work, self.batches, self.weight = work, batches, weight
-        self.t5 = batches.encoders["t5"].requires_grad_(True)
-        self.reader = reading.Reader(text_encoders.WIDTH, appearance.load(work)).to(DEVICE)
-        self.reader.load_state_dict(load_checkpoint(work / "text_encoders-training.pt")["reader"])
-        self.modules = torch.nn.ModuleDict({"t5": self.t5, "reader": self.reader})
-        self.average = Average(self.t5, 0.998)
-
-    def optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(self.modules.parameters(), lr=1.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-
-    def loss(self, context: torch.Tensor, of_tokens: torch.Tensor, of_scenes: torch.Tensor) -> torch.Tensor:
-        return self.weight * self.reader.context_loss(context, of_tokens, of_scenes)
-
-    def state_dict(self) -> dict:
-        return {"modules": self.modules.state_dict(), "average": self.average.state_dict()}
-
-    def load_state_dict(self, state: dict) -> None:
-        self.modules.load_state_dict(state["modules"])
-        self.average.load_state_dict(state["average"])
-
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Inside, captions are encoded by the averaged T5, which is also what goes into text_encoders.pt."""
-        own = {name: value.clone() for name, value in self.t5.state_dict().items()}
-        self.average.copy_to(self.t5)
-        save_checkpoint(self.work / "text_encoders.pt", models=self.batches.encoders.state_dict())
-        yield
-        self.t5.load_state_dict(own)
-
-
 def stop_if_deaf(gap: tuple[float, float], samples: int) -> None:
     """A run that ignores the prompt by then will not learn it later: its text encoders do not know the words."""
     if samples >= GATE and gap[1] < gap[0] * (1 + LEAST_GAP):
@@ -223,7 +187,7 @@ def train(options: argparse.Namespace) -> None:
     start = restore_training(checkpoint, model, average, made)
     stop = min(steps, start + options.part)
     batches = Batches(work, options.batch // parallel.WORKERS, options.first, seed=100 + 7 * start + parallel.RANK, workers=options.workers)
-    lessons = Lessons(work, batches, options.read) if options.read else None
+    lessons = Lessons(work, batches.encoders, options.read) if options.read else None
     if lessons:
         if checkpoint.exists() and (stored := load_checkpoint(checkpoint).get("lessons")):
             lessons.load_state_dict(stored)
@@ -250,7 +214,7 @@ def train(options: argparse.Namespace) -> None:
         if lessons:
             parallel.average_gradients(lessons.modules)
             torch.nn.utils.clip_grad_norm_(lessons.modules.parameters(), 1.0)
-            lesson_optimizer.param_groups[0]["lr"] = READING_RATE * rate
+            lesson_optimizer.param_groups[0]["lr"] = T5_RATE * rate
             lesson_optimizer.step()
             lesson_optimizer.zero_grad(set_to_none=True)
             lessons.average.update(lessons.t5)
