@@ -2,7 +2,9 @@
 
     python -m easel_sketch.begin_from ../models/easel-sketch --work WORK
 
-The vocabulary and the networks' sizes must be those that the folder was made with.
+The networks' sizes must be those that the folder was made with. The vocabulary may have grown: where WORK has tokenizers of its own, each
+of their tokens begins as the mean of what the folder's encoders knew of its text, and the encoders learn the rest beside the
+transformer (`transformer --read`).
 """
 
 import argparse
@@ -11,26 +13,52 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, FluxTransformer2DModel
+from torch import nn
 from transformers import CLIPTextModel, T5EncoderModel
 
-from . import flow
+from . import flow, text_encoders, tokenizers
 from .common import save_checkpoint
 
 
 def begin(folder: Path, work: Path) -> None:
-    for name in ("tokenizer", "tokenizer_2"):
-        shutil.copytree(folder / name, work / name, dirs_exist_ok=True)
     autoencoder = AutoencoderKL.from_pretrained(folder / "vae").float()
     save_checkpoint(work / "autoencoder.pt", model=autoencoder.state_dict(), widths=list(autoencoder.config.block_out_channels))
-    encoders = torch.nn.ModuleDict(
-        {
-            "clip": CLIPTextModel.from_pretrained(folder / "text_encoder").float(),
-            "t5": T5EncoderModel.from_pretrained(folder / "text_encoder_2").float(),
-        }
-    )
-    save_checkpoint(work / "text_encoders.pt", models=encoders.state_dict())
+    save_checkpoint(work / "text_encoders.pt", models=begin_encoders(folder, work).state_dict())
     transformer = FluxTransformer2DModel.from_pretrained(folder / "transformer").float()
-    save_checkpoint(work / "transformer.pt", model=with_guidance(transformer), step=0)
+    save_checkpoint(work / "transformer-begun.pt", model=with_guidance(transformer))
+
+
+def begin_encoders(folder: Path, work: Path) -> nn.ModuleDict:
+    """The folder's text encoders for WORK's tokenizers, which are the folder's own where there are none."""
+    clip = CLIPTextModel.from_pretrained(folder / "text_encoder").float()
+    t5 = T5EncoderModel.from_pretrained(folder / "text_encoder_2").float()
+    for name in ("tokenizer", "tokenizer_2"):
+        if not (work / name).exists():
+            shutil.copytree(folder / name, work / name)
+    tokens = text_encoders.Tokens(work)
+    old_clip, old_t5 = tokenizers.load(folder)
+    grown = text_encoders.new_models(tokens, clip_layers=clip.config.num_hidden_layers)
+    for name, old, old_tokenizer, tokenizer in (("clip", clip, old_clip, tokens.clip), ("t5", t5, old_t5, tokens.t5)):
+        embeddings = carried_over(old.get_input_embeddings().weight, old_tokenizer, tokenizer)
+        old.set_input_embeddings(nn.Embedding.from_pretrained(embeddings))
+        grown[name].load_state_dict(old.state_dict())
+    return grown
+
+
+@torch.no_grad()
+def carried_over(embeddings: torch.Tensor, old, new) -> torch.Tensor:
+    """For each token of `new`, the mean of the embeddings of the tokens that `old` reads in its text; special tokens keep theirs."""
+    specials = dict(zip(new.all_special_tokens, new.all_special_ids))
+    rows = []
+    for token, i in sorted(new.get_vocab().items(), key=lambda entry: entry[1]):
+        if i in specials.values():
+            ids = [old.convert_tokens_to_ids(token)]
+        elif (known := old.get_vocab().get(token)) is not None:
+            ids = [known]
+        else:
+            ids = old(new.convert_tokens_to_string([token]), add_special_tokens=False).input_ids
+        rows.append(embeddings[ids].mean(0) if ids else torch.zeros_like(embeddings[0]))
+    return torch.stack(rows)
 
 
 def with_guidance(model: FluxTransformer2DModel) -> dict[str, torch.Tensor]:

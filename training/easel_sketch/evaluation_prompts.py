@@ -118,8 +118,8 @@ def _name(thing: Thing, counted: bool) -> str:
     return f"{article(phrase)} {phrase}" if is_countable(word) else phrase
 
 
-def make(target: Path) -> None:
-    nouns = {noun.name: list(noun.colours) for noun in NOUNS.values()}
+def make(target: Path, first: int | None) -> None:
+    nouns = {noun.name: list(noun.colours) for noun in list(NOUNS.values())[:first]}
     rng = random.Random(2026)
     asked = [question for kind in KINDS for question in questions(kind, nouns, PER_KIND, rng)]
     lines = ",\n".join(f"    {json.dumps(_record(question), ensure_ascii=False)}" for question in asked)
@@ -131,4 +131,6 @@ def make(target: Path) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--to", type=Path, required=True)
-    make(parser.parse_args().to)
+    parser.add_argument("--first", type=int, help="only this many of the nouns, the commonest")
+    arguments = parser.parse_args()
+    make(arguments.to, arguments.first)

@@ -11,7 +11,7 @@ import argparse
 import json
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from torch import nn
 from .bank import ArtBank, Instance
 from .common import DEVICE, end_of_run, is_time_up, learning_rate, load_checkpoint, save_checkpoint
 from .scenes import SIZE, Mix, Scene, random_scene
-from .vocabulary import COLOURS
+from .vocabulary import COLOURS, NOUNS
 
 SIDE = 128  # of the pictures that the judge sees
 CELL = 8  # pixels of these in a cell of the heat map
@@ -122,6 +122,8 @@ class Renders(torch.utils.data.Dataset):
 
     def __init__(self, work: Path, nouns: list[str], count: int, first_seed: int = 5_000_000):
         self.work, self.nouns, self.count, self.first_seed, self.bank = work, set(nouns), count, first_seed, None
+        # Of the commonest nouns where these are all it must know; of any others what fits is picked from scenes of everything.
+        self.mix = replace(MIX, nouns=len(nouns)) if self.nouns == set(list(NOUNS)[: len(nouns)]) else MIX
 
     def __len__(self) -> int:
         return self.count
@@ -130,7 +132,7 @@ class Renders(torch.utils.data.Dataset):
         self.bank = self.bank or ArtBank(self.work)
         rng = random.Random(self.first_seed + i)
         while True:
-            scene: Scene = random_scene(rng, held_out=rng.random() < 0.5, mix=MIX)
+            scene: Scene = random_scene(rng, held_out=rng.random() < 0.5, mix=self.mix)
             if all(thing.noun in self.nouns for thing in scene.things):
                 picture, instances = self.bank.render(scene, rng)
                 return reduced(picture), instances

@@ -1,4 +1,4 @@
-"""T5's further training beside the transformer: to give what that draws best from, and still to read (`reading`)."""
+"""The text encoders' further training beside the transformer: to give what that draws best from, and still to read (`reading`)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,25 +11,23 @@ from . import appearance, text_encoders
 from .common import DEVICE, Average, load_checkpoint, save_checkpoint
 from .reading import Reader
 
-T5_RATE = 0.3  # the learning rate, in shares of the transformer's
+RATE = 0.3  # the learning rate, in shares of the transformer's
 
 
 class Lessons:
     """The averages, the loss and the state of it."""
 
     def __init__(self, work: Path, encoders: nn.ModuleDict, weight: float):
-        self.work, self.encoders, self.weight = work, encoders, weight
-        self.t5 = encoders["t5"].requires_grad_(True)
-        self.reader = Reader(text_encoders.WIDTH, appearance.load(work)).to(DEVICE)
-        self.reader.load_state_dict(load_checkpoint(work / "text_encoders-training.pt")["reader"])
-        self.modules = nn.ModuleDict({"t5": self.t5, "reader": self.reader})
-        self.average = Average(self.t5, 0.998)
+        self.work, self.encoders, self.weight = work, encoders.requires_grad_(True), weight
+        self.reader = _reader(work).to(DEVICE)
+        self.modules = nn.ModuleDict({"encoders": self.encoders, "reader": self.reader})
+        self.average = Average(self.encoders, 0.998)
 
     def optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(self.modules.parameters(), lr=1.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
 
-    def loss(self, context: torch.Tensor, of_tokens: torch.Tensor, of_scenes: torch.Tensor) -> torch.Tensor:
-        return self.weight * self.reader.context_loss(context, of_tokens, of_scenes)
+    def loss(self, context: torch.Tensor, pooled: torch.Tensor, of_tokens: torch.Tensor, of_scenes: torch.Tensor) -> torch.Tensor:
+        return self.weight * (self.reader.context_loss(context, of_tokens, of_scenes) + self.reader.pooled_loss(pooled, of_scenes))
 
     def state_dict(self) -> dict:
         return {"modules": self.modules.state_dict(), "average": self.average.state_dict()}
@@ -40,9 +38,22 @@ class Lessons:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Inside, captions are encoded by the averaged T5, which is also what goes into text_encoders.pt."""
-        own = {name: value.clone() for name, value in self.t5.state_dict().items()}
-        self.average.copy_to(self.t5)
+        """Inside, captions are encoded by the averaged encoders, which is also what goes into text_encoders.pt."""
+        own = {name: value.clone() for name, value in self.encoders.state_dict().items()}
+        self.average.copy_to(self.encoders)
         save_checkpoint(self.work / "text_encoders.pt", models=self.encoders.state_dict())
         yield
-        self.t5.load_state_dict(own)
+        self.encoders.load_state_dict(own)
+
+
+def _reader(work: Path) -> Reader:
+    """The one that taught the encoders; encoders from an exported folder have lost theirs, and get heads that at first ask for nothing."""
+    reader = Reader(text_encoders.WIDTH, appearance.load(work))
+    training = work / "text_encoders-training.pt"
+    if training.exists():
+        reader.load_state_dict(load_checkpoint(training)["reader"])
+    else:
+        for module in reader.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.weight)
+    return reader

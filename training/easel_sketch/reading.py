@@ -119,9 +119,10 @@ class Reader(nn.Module):
         """The same for the pooled vector."""
         total = pooled.new_zeros(())
         for i, logits in enumerate(self.read_pooled(pooled).values()):
-            total = total + F.cross_entropy(logits.float(), of_scenes[:, i])
+            total = total + F.cross_entropy(logits.float(), of_scenes[:, i], ignore_index=UNASKED)
         first = of_scenes[:, list(OF_POOLED).index("noun")]
-        return total + LOOK_WEIGHT * F.mse_loss(self.pooled_look(pooled).float(), self.looks[first])
+        asked = first != UNASKED
+        return total + LOOK_WEIGHT * F.mse_loss(self.pooled_look(pooled[asked]).float(), self.looks[first[asked]])
 
     @torch.no_grad()
     def shares(self, context: torch.Tensor, pooled: torch.Tensor, of_tokens: torch.Tensor, of_scenes: torch.Tensor) -> dict[str, float]:

@@ -36,13 +36,13 @@ SHORT_SHARE = 0.3  # of the captions name one thing and little else
 FULL_SHARE = 0.3  # of the batches are padded to the full length
 
 
-def build(clip_size: int, clip_end: int, t5_size: int) -> nn.ModuleDict:
+def build(clip_size: int, clip_end: int, t5_size: int, clip_layers: int = LAYERS) -> nn.ModuleDict:
     clip = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=clip_size,
             hidden_size=WIDTH,
             intermediate_size=4 * WIDTH,
-            num_hidden_layers=LAYERS,
+            num_hidden_layers=clip_layers,
             num_attention_heads=4,
             max_position_embeddings=tokenizers.CLIP_LENGTH,
             hidden_act="quick_gelu",
@@ -151,14 +151,15 @@ def normalise(models: nn.ModuleDict, examples: Examples) -> None:
     final.bias /= pooled.std()
 
 
-def new_models(tokens: Tokens) -> nn.ModuleDict:
-    return build(len(tokens.clip), tokens.clip.eos_token_id, len(tokens.t5))
+def new_models(tokens: Tokens, clip_layers: int = LAYERS) -> nn.ModuleDict:
+    return build(len(tokens.clip), tokens.clip.eos_token_id, len(tokens.t5), clip_layers)
 
 
 def load(work: Path, tokens: Tokens) -> nn.ModuleDict:
-    """The encoders that a finished training wrote, frozen."""
-    models = new_models(tokens)
-    models.load_state_dict(load_checkpoint(work / "text_encoders.pt")["models"])
+    """The encoders that a finished training or `begin_from` wrote, frozen; the first easel-sketch's CLIP model had fewer layers."""
+    state = load_checkpoint(work / "text_encoders.pt")["models"]
+    models = new_models(tokens, clip_layers=len({name.split("layers.")[1].split(".")[0] for name in state if name.startswith("clip") and "layers." in name}))
+    models.load_state_dict(state)
     return models.eval().requires_grad_(False)
 
 

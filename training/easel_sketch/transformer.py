@@ -4,7 +4,7 @@
 
 Captions are written afresh for every visit of a scene; a tenth are empty, for classifier-free guidance. Every so often the log
 gains a caption gap (the loss at t = 0.9 with the right and with shuffled captions; no gap means the prompt is ignored) and a sheet of
-pictures is drawn from the averaged weights. With `--read` the T5 encoder goes on learning: from the pictures, and to read.
+pictures is drawn from the averaged weights. With `--read` the text encoders go on learning: from the pictures, and to read.
 """
 
 import argparse
@@ -33,7 +33,8 @@ from .common import (
     save_training,
     to_pictures,
 )
-from .lessons import T5_RATE, Lessons
+from .lessons import RATE as LESSON_RATE
+from .lessons import Lessons
 from .muon import Muon
 from .scenes import COMMON
 from .vocabulary import NOUNS
@@ -208,16 +209,16 @@ def train(options: argparse.Namespace) -> None:
         noise, t = batches.noise_and_times(clean)
         v = flow.velocity(compiled, noised(clean, noise, t), t, context, pooled, torch.ones_like(t))
         loss = F.mse_loss(v, noise - clean)
-        (loss + lessons.loss(context, *answers) if lessons else loss).backward()
+        (loss + lessons.loss(context, pooled, *answers) if lessons else loss).backward()
         parallel.average_gradients(model)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         if lessons:
             parallel.average_gradients(lessons.modules)
             torch.nn.utils.clip_grad_norm_(lessons.modules.parameters(), 1.0)
-            lesson_optimizer.param_groups[0]["lr"] = T5_RATE * rate
+            lesson_optimizer.param_groups[0]["lr"] = LESSON_RATE * rate
             lesson_optimizer.step()
             lesson_optimizer.zero_grad(set_to_none=True)
-            lessons.average.update(lessons.t5)
+            lessons.average.update(lessons.encoders)
         for optimizer in made:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -268,7 +269,7 @@ if __name__ == "__main__":
     parser.add_argument("--double", type=int, default=2)
     parser.add_argument("--single", type=int, default=4)
     parser.add_argument("--first", type=int, default=COMMON, help="so many of the nouns, the commonest, are in most samples: few in a short training")
-    parser.add_argument("--read", type=float, default=0.0, help="T5 goes on learning, with this weight of the loss of reading; 0 leaves it frozen")
+    parser.add_argument("--read", type=float, default=0.0, help="the text encoders go on learning, with this weight of the loss of reading; 0 leaves them frozen")
     parser.add_argument("--muon", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     parallel.start()
