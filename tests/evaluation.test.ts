@@ -16,7 +16,7 @@ function json<T>(file: string): T {
   return JSON.parse(readFileSync(join(evaluation, file), "utf8")) as T;
 }
 
-test.each(["sketch-1.json", "everything.json"])(
+test.each(["sketch-1.json", "sketch-2.json", "everything.json"])(
   "%s asks ninety different things of each kind, about nouns it lists",
   (file) => {
     const { nouns, prompts } = json<{ nouns: Record<string, string[]>; prompts: Prompt[] }>(file);

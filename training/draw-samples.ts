@@ -3,10 +3,11 @@
  *
  *     npx node training/draw-samples.ts                                            the sample prompts, into the model's samples.png
  *     npx node training/draw-samples.ts --prompts training/sheet-prompts.txt --columns 8 --sheet OUT.jpg
- *     npx node training/draw-samples.ts --prompts training/evaluation/sketch-1.json --to FOLDER
+ *     npx node training/draw-samples.ts --prompts training/evaluation/sketch-2.json --to FOLDER
  *
  * A list of prompts has one a line, or is one of the evaluation's. `--to` writes single pictures, 0000.png and so on, and keeps those
- * that are there already; `--model` is another folder than easel-sketch's; `--steps` replaces the model's own number.
+ * that are there already, of an evaluation's list only the `--first` of each kind; `--model` is another folder than easel-sketch's;
+ * `--steps` replaces the model's own number.
  */
 import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -23,16 +24,28 @@ const { values: options } = parseArgs({
     steps: { type: "string" },
     sheet: { type: "string" },
     to: { type: "string" },
+    first: { type: "string" },
   },
 });
 
 const side = 256;
 const gap = 8;
 
-function promptsIn(file: string): string[] {
+interface Numbered {
+  number: number;
+  prompt: string;
+}
+
+/** All prompts of a file, with their numbers in it; of each kind of an evaluation's list the first `most`. */
+function promptsIn(file: string, most: number): Numbered[] {
   const text = readFileSync(file, "utf8");
-  if (!file.endsWith(".json")) return text.split("\n").filter(Boolean);
-  return (JSON.parse(text) as { prompts: { prompt: string }[] }).prompts.map(({ prompt }) => prompt);
+  if (!file.endsWith(".json")) return text.split("\n").filter(Boolean).map((prompt, number) => ({ number, prompt }));
+  const { prompts } = JSON.parse(text) as { prompts: { prompt: string; kind: string }[] };
+  const seen = new Map<string, number>();
+  return prompts.flatMap(({ prompt, kind }, number) => {
+    seen.set(kind, (seen.get(kind) ?? 0) + 1);
+    return seen.get(kind)! > most ? [] : [{ number, prompt }];
+  });
 }
 
 const pipeline = await FluxPipeline.load({ modelDir: options.model });
@@ -43,17 +56,17 @@ async function draw(prompt: string): Promise<sharp.Sharp> {
   return sharp(images[0]!.pixels, { raw: { width: side, height: side, channels: 3 } });
 }
 
-async function drawSingly(prompts: string[], folder: string): Promise<void> {
+async function drawSingly(prompts: Numbered[], folder: string): Promise<void> {
   mkdirSync(folder, { recursive: true });
-  for (const [i, prompt] of prompts.entries()) {
-    const file = join(folder, `${String(i).padStart(4, "0")}.png`);
+  for (const { number, prompt } of prompts) {
+    const file = join(folder, `${String(number).padStart(4, "0")}.png`);
     if (!existsSync(file)) await (await draw(prompt)).png().toFile(file);
   }
 }
 
-async function drawSheet(prompts: string[], file: string, columns: number): Promise<void> {
+async function drawSheet(prompts: Numbered[], file: string, columns: number): Promise<void> {
   const pictures: sharp.OverlayOptions[] = [];
-  for (const [i, prompt] of prompts.entries()) {
+  for (const [i, { prompt }] of prompts.entries()) {
     const { data, info } = await (await draw(prompt)).raw().toBuffer({ resolveWithObject: true });
     pictures.push({
       input: data,
@@ -68,7 +81,7 @@ async function drawSheet(prompts: string[], file: string, columns: number): Prom
   await (file.endsWith(".jpg") ? sheet.jpeg({ quality: 85 }) : sheet.png({ compressionLevel: 9 })).toFile(file);
 }
 
-const prompts = promptsIn(options.prompts);
+const prompts = promptsIn(options.prompts, Number(options.first ?? Infinity));
 if (options.to) await drawSingly(prompts, options.to);
 if (options.sheet || !options.to) {
   await drawSheet(prompts, options.sheet ?? join(options.model, "samples.png"), Number(options.columns));

@@ -1,7 +1,7 @@
 """Scores pictures of the fixed prompts: a GenEval of our own.
 
-    python -m easel_sketch.evaluate --prompts evaluation/sketch-1.json --version "easel-sketch 1" --pictures FOLDER
-    python -m easel_sketch.evaluate --prompts evaluation/sketch-1.json --check-judge --work WORK
+    python -m easel_sketch.evaluate --prompts evaluation/sketch-2.json --version "easel-sketch 2" --pictures FOLDER
+    python -m easel_sketch.evaluate --prompts evaluation/sketch-2.json --check-judge --work WORK
 
 FOLDER holds one unpicked picture for each prompt (0000.png and so on, the first seed), drawn by `draw-samples.ts` (Easel) or
 `easel_sketch.paint` (diffusers), so that any model can be judged. The figures are kept in evaluation/results.json; the table of all of them
@@ -24,6 +24,7 @@ from .evaluation_prompts import KINDS, Question, read
 from .judge import Found, Judge
 
 RESULTS = Path(__file__).parent.parent / "evaluation/results.json"
+JUDGE = Path(__file__).parent.parent / "evaluation/judge.safetensors"
 YARDSTICK = {
     "name": "FLUX.1-dev on GenEval itself (photographs of 80 everyday things; another domain)",
     "scores": {"one object": 0.98, "two objects": 0.81, "counting": 0.74, "colours": 0.79, "position": 0.22, "attribution": 0.45, "overall": 0.66},
@@ -116,7 +117,10 @@ def evaluate(options: argparse.Namespace) -> None:
     results = json.loads(file.read_text()) if file.exists() else {}
     mine = results.setdefault(options.prompts.stem, {})
     questions = read(options.prompts)
-    judge = judging.load(options.judge or options.prompts.with_name(f"judge-{options.prompts.stem}.safetensors"))
+    judge = judging.load(options.judge)
+    strangers = {thing.noun for question in questions for thing in question.scene.things} - set(judge.nouns)
+    if strangers:
+        raise SystemExit(f"The judge does not know {len(strangers)} of the things in {options.prompts.name}, such as {min(strangers)}: train one that does.")
     if options.check_judge:
         mine["judge"] = check(judge, ArtBank(options.work), questions)
     if options.pictures:
@@ -135,7 +139,7 @@ def evaluate(options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompts", type=Path, required=True)
-    parser.add_argument("--judge", type=Path, help="an exported judge; without it, judge-NAME.safetensors beside the prompts")
+    parser.add_argument("--judge", type=Path, default=JUDGE, help="an exported judge; without it, the one beside the prompts")
     parser.add_argument("--pictures", type=Path, help="folder of pictures to judge")
     parser.add_argument("--first", type=int, default=10**6, help="only this many prompts of each kind")
     parser.add_argument("--version", default="unnamed", help="what the table calls these pictures")

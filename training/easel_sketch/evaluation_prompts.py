@@ -1,9 +1,10 @@
 """The evaluation's fixed prompts: six kinds, as in GenEval (Ghosh et al., 2023), over the model's own vocabulary.
 
     python -m easel_sketch.evaluation_prompts --to evaluation/everything.json
+    python -m easel_sketch.evaluation_prompts --first 150 --to evaluation/sketch-2.json
 
 The lists are committed and stay as they are; this script, which draws from a fixed seed, says where they came from (a later vocabulary gives
-another list; sketch-1.json was drawn from the 78 nouns of the first easel-sketch). Wherever training keeps something aside
+another list; sketch-1.json was drawn from the 78 nouns of the first easel-sketch, some of which had other names). Wherever training keeps something aside
 (`scenes.is_held_out`: noun × colour × place, pairs of nouns, noun × count), the prompts are of what it kept aside.
 """
 
@@ -32,13 +33,17 @@ class Question:
     scene: Scene
 
 
+# What the nouns of earlier lists are called now.
+_TODAY = {word: noun.name for noun in NOUNS.values() for word in noun.words if word not in NOUNS}
+
+
 def read(path: Path) -> list[Question]:
     records = json.loads(path.read_text())["prompts"]
     return [Question(r["kind"], r["prompt"], _scene_of(r)) for r in records]
 
 
 def _scene_of(record: dict) -> Scene:
-    things = tuple(Thing(thing["noun"], thing.get("colour"), count=thing.get("count", 1)) for thing in record["things"])
+    things = tuple(Thing(_TODAY.get(thing["noun"], thing["noun"]), thing.get("colour"), count=thing.get("count", 1)) for thing in record["things"])
     return Scene(things, record.get("relation"), record["place"])
 
 

@@ -31,7 +31,7 @@ SIDE = 128  # of the pictures that the judge sees
 CELL = 8  # pixels of these in a cell of the heat map
 GRID = SIDE // CELL
 MANY = len(COLOURS)  # the answer for a look of many colours
-SURE = 0.4  # heat above which a centre counts
+SURE = 0.3  # heat above which a centre counts: at 0.4 it misses true drawings, at 0.2 it is content with more ruined ones
 MIX = Mix(two=0.4, three=0.05, counting=0.3, styles=(None,), coloured=0.6)  # no prompt of the evaluation names a style
 
 
@@ -229,6 +229,8 @@ def train(options: argparse.Namespace) -> None:
     judge = Judge(nouns, options.width).to(DEVICE, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(judge.parameters(), lr=options.rate, weight_decay=0.02)
     checkpoint, start = work / "judge.pt", 0
+    if options.start_from and not checkpoint.exists():
+        judge.load_state_dict(carried_over(load(options.start_from), judge))
     if checkpoint.exists():
         state = load_checkpoint(checkpoint)
         judge.load_state_dict(state["model"])
@@ -268,6 +270,19 @@ def train(options: argparse.Namespace) -> None:
         export(work, options.export)
 
 
+def carried_over(old: Judge, new: Judge) -> dict[str, torch.Tensor]:
+    """The weights of `new` with those of `old`, except for nouns that it does not know."""
+    weights = new.state_dict()
+    for name, value in old.state_dict().items():
+        if not name.startswith("noun."):
+            weights[name] = value
+            continue
+        for row, noun in enumerate(new.nouns):
+            if noun in old.nouns:
+                weights[name][row] = value[old.nouns.index(noun)]
+    return weights
+
+
 def export(work: Path, file: Path) -> None:
     """Writes the trained judge in half precision, small enough to be kept beside its prompts."""
     state = load_checkpoint(work / "judge.pt")
@@ -293,6 +308,7 @@ if __name__ == "__main__":
     parser.add_argument("--part", type=int, default=10**9, help="stop after this many steps; run again to go on")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--start-from", type=Path, help="an exported judge of other nouns to begin with")
     parser.add_argument("--export", type=Path, help="where to write the judge when it is trained, for `evaluate --judge`")
     parser.add_argument("--ruined", type=float, default=0.25, help="share of pictures with a drawing that must not be recognised")
     parser.add_argument("--width", type=int, default=48)

@@ -1,6 +1,6 @@
 """Draws prompts with the stock FluxPipeline of diffusers, one picture each, seed 0.
 
-    python -m easel_sketch.paint ../models/easel-sketch --prompts evaluation/sketch-1.json --to FOLDER
+    python -m easel_sketch.paint ../models/easel-sketch --prompts evaluation/sketch-2.json --to FOLDER
 
 Writes 0000.png and so on, for `easel_sketch.evaluate`; pictures that are there already are kept. The model's easel.json gives the defaults.
 """
