@@ -54,20 +54,24 @@ GATE, LEAST_GAP = 20_000, 0.05  # by so many samples, a shuffled caption must co
 class Visits(torch.utils.data.IterableDataset):
     """Endless batches of cached latents with freshly written captions: latents [B, 16, 16, 16], CLIP ids and T5 ids."""
 
-    def __init__(self, work: Path, batch: int, first: int, seed: int):
+    def __init__(self, work: Path, batch: int, first: int, alone: float | None, seed: int):
         self.latents = np.load(work / "latents.npy", mmap_mode="r")
         self.scenes = cached_scenes(work)
         self.tokens = text_encoders.Tokens(work)
         self.strangers = load_strangers(work)
         self.count, self.seed = batch, seed
-        self.cumulative = np.cumsum(self._weights(set(list(NOUNS)[:first])))
+        self.cumulative = np.cumsum(self._weights(set(list(NOUNS)[:first]), alone))
 
-    def _weights(self, first: set[str]) -> np.ndarray:
-        """Of the cached scenes, by what is named first in each."""
+    def _weights(self, first: set[str], alone: float | None) -> np.ndarray:
+        """Of the cached scenes, by what is named first in each, and whether it is alone."""
         nouns = [scene.things[0].noun for scene in self.scenes[HELD_OUT:]]
         group = np.array([0 if NOUNS[noun].must else 1 if noun in first else 2 for noun in nouns])
         shares = np.array([MUST_SHARE, FIRST_SHARE, 1 - MUST_SHARE - FIRST_SHARE])
-        return (shares / np.maximum(1, np.bincount(group, minlength=3)))[group]
+        weights = (shares / np.maximum(1, np.bincount(group, minlength=3)))[group]
+        if alone is None:
+            return weights
+        single = np.array([len(scene.things) == 1 and scene.things[0].count == 1 for scene in self.scenes[HELD_OUT:]])
+        return np.where(single, alone / weights[single].sum(), (1 - alone) / weights[~single].sum()) * weights
 
     def __iter__(self):
         worker = torch.utils.data.get_worker_info()
@@ -90,8 +94,8 @@ class Visits(torch.utils.data.IterableDataset):
 class Batches:
     """`Visits` on the device, packed, with their captions encoded by the text encoders."""
 
-    def __init__(self, work: Path, batch: int, first: int, seed: int, workers: int):
-        self.visits = Visits(work, batch, first, seed)
+    def __init__(self, work: Path, batch: int, first: int, alone: float | None, seed: int, workers: int):
+        self.visits = Visits(work, batch, first, alone, seed)
         self.encoders = text_encoders.load(work, self.visits.tokens).to(DEVICE)
         self.generator = torch.Generator().manual_seed(seed)
         self.loader = iter(torch.utils.data.DataLoader(self.visits, None, num_workers=workers, pin_memory=DEVICE.type == "cuda"))
@@ -187,7 +191,7 @@ def train(options: argparse.Namespace) -> None:
     made = optimizers(model, options.muon)
     start = restore_training(checkpoint, model, average, made)
     stop = min(steps, start + options.part)
-    batches = Batches(work, options.batch // parallel.WORKERS, options.first, seed=100 + 7 * start + parallel.RANK, workers=options.workers)
+    batches = Batches(work, options.batch // parallel.WORKERS, options.first, options.alone, seed=100 + 7 * start + parallel.RANK, workers=options.workers)
     lessons = Lessons(work, batches.encoders, options.read) if options.read else None
     if lessons:
         if checkpoint.exists() and (stored := load_checkpoint(checkpoint).get("lessons")):
@@ -269,6 +273,7 @@ if __name__ == "__main__":
     parser.add_argument("--double", type=int, default=2)
     parser.add_argument("--single", type=int, default=4)
     parser.add_argument("--first", type=int, default=COMMON, help="so many of the nouns, the commonest, are in most samples: few in a short training")
+    parser.add_argument("--alone", type=float, help="share of the samples with one drawing, in the place of the cache's own")
     parser.add_argument("--read", type=float, default=0.0, help="the text encoders go on learning, with this weight of the loss of reading; 0 leaves them frozen")
     parser.add_argument("--muon", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
