@@ -23,7 +23,9 @@ export async function findWebGpu(what: string): Promise<boolean> {
   const trial = await tryDevice("webgpu");
   if (trial.works) return true;
   if (process.env["CI"]) throw new Error(`${what} must be tested in CI, but no WebGPU device works: ${trial.reason}.`);
-  console.warn(`${what} is not tested: no WebGPU device works here (${trial.reason}); Debian's chromium brings one.`);
+  console.warn(
+    `${what} is not tested: no WebGPU device works here (${trial.reason}); Debian's chromium and libvulkan1 bring one.`,
+  );
   return false;
 }
 
