@@ -17,7 +17,7 @@ from PIL import Image
 
 from . import colour as colours
 from .layout import Slot, lay_out
-from .scenes import SIZE, Scene
+from .scenes import EYED, SIZE, Scene
 from .vocabulary import COLOUR_VALUES, NOUNS
 
 
@@ -44,8 +44,6 @@ class Drawing:
 
 # How the light of a time falls on things: a colour, and how much of it.
 TINTS = {"night": ((38, 44, 100), 0.2), "sunset": ((190, 80, 90), 0.14), "dawn": ((255, 214, 214), 0.1)}
-# Kinds whose dark eyes would be lost on black.
-EYED = {"animal", "flyer", "swimmer", "shore"}
 PIXELS = 64  # a side of pixel art
 
 

@@ -39,14 +39,14 @@ def begin_encoders(folder: Path, work: Path) -> nn.ModuleDict:
     old_clip, old_t5 = tokenizers.load(folder)
     grown = text_encoders.new_models(tokens, clip_layers=clip.config.num_hidden_layers)
     for name, old, old_tokenizer, tokenizer in (("clip", clip, old_clip, tokens.clip), ("t5", t5, old_t5, tokens.t5)):
-        embeddings = carried_over(old.get_input_embeddings().weight, old_tokenizer, tokenizer)
+        embeddings = as_new_tokens(old.get_input_embeddings().weight, old_tokenizer, tokenizer)
         old.set_input_embeddings(nn.Embedding.from_pretrained(embeddings))
         grown[name].load_state_dict(old.state_dict())
     return grown
 
 
 @torch.no_grad()
-def carried_over(embeddings: torch.Tensor, old, new) -> torch.Tensor:
+def as_new_tokens(embeddings: torch.Tensor, old, new) -> torch.Tensor:
     """For each token of `new`, the mean of the embeddings of the tokens that `old` reads in its text; special tokens keep theirs."""
     specials = dict(zip(new.all_special_tokens, new.all_special_ids))
     rows = []

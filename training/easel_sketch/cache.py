@@ -2,7 +2,8 @@
 
     python -m easel_sketch.cache --work WORK --scenes 20000
 
-Writes latents.npy (float16 [N, 16, 16, 16]) and, in cached.json, how many are done and of which mix. Scene `i` is made from seed `i` and the mix
+Writes latents.npy (float16 [N, 16, 16, 16]), covered.npy (uint8 [N, 8, 8]: how much of each token's cell is inside a drawing's box, of 255)
+and, in cached.json, how many are done and of which mix. Scene `i` is made from seed `i` and the mix
 alone, so the cache can be extended later and nothing about the scenes needs to be stored.
 """
 
@@ -18,7 +19,8 @@ import torch
 from . import autoencoder
 from .bank import ArtBank
 from .common import DEVICE, end_of_run, is_time_up, to_tensor
-from .scenes import MIXES, Scene, random_scene
+from .flow import GRID
+from .scenes import MIXES, SIZE, Scene, random_scene
 
 FIRST_SEED = 1_000_000
 BATCH = 16 if DEVICE.type == "cpu" else 128
@@ -43,9 +45,19 @@ class Renders(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return self.stop - self.start
 
-    def __getitem__(self, i: int) -> np.ndarray:
+    def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """The picture, and what of it drawings cover, as in covered.npy."""
         self.bank = self.bank or ArtBank(self.work)
-        return self.bank.render(*cached_scene(self.start + i, self.mix))[0]
+        picture, instances = self.bank.render(*cached_scene(self.start + i, self.mix))
+        return picture, covered([instance.box for instance in instances])
+
+
+def covered(boxes: list[tuple[int, int, int, int]]) -> np.ndarray:
+    """uint8 [8, 8]: the share of each token's cell that is inside one of the boxes (left, top, right, bottom in pixels)."""
+    mask = np.zeros((SIZE, SIZE), np.float32)
+    for left, top, right, bottom in boxes:
+        mask[top:bottom, left:right] = 255
+    return mask.reshape(GRID, SIZE // GRID, GRID, SIZE // GRID).mean((1, 3)).round().astype(np.uint8)
 
 
 @torch.no_grad()
@@ -53,15 +65,17 @@ def fill(work: Path, mix: str, count: int, workers: int) -> None:
     """Goes on where it stopped; a cache of another mix is begun afresh."""
     model = autoencoder.load(work).to(DEVICE, memory_format=torch.channels_last)
     latents = _open(work / "latents.npy", np.float16, (count, 16, 16, 16))
+    cover = _open(work / "covered.npy", np.uint8, (count, GRID, GRID))
     counter = work / "cached.json"
     cached = json.loads(counter.read_text()) if counter.exists() else {}
     done = start = cached["scenes"] if cached.get("mix") == mix else 0
     counter.write_text(json.dumps({"scenes": done, "mix": mix}))  # before anything of another mix is overwritten
     started = time.time()
-    loader = torch.utils.data.DataLoader(Renders(work, mix, done, count), BATCH, collate_fn=np.stack, num_workers=workers)
-    for pictures in loader:
+    loader = torch.utils.data.DataLoader(Renders(work, mix, done, count), BATCH, collate_fn=_stacked, num_workers=workers)
+    for pictures, shares in loader:
         pixels = to_tensor(pictures).to(DEVICE, memory_format=torch.channels_last)
         latents[done : done + len(pictures)] = autoencoder.encode_mean(model, pixels).cpu().numpy()
+        cover[done : done + len(pictures)] = shares
         done += len(pictures)
         if done // 2000 > (done - len(pictures)) // 2000:
             counter.write_text(json.dumps({"scenes": done, "mix": mix}))
@@ -69,10 +83,16 @@ def fill(work: Path, mix: str, count: int, workers: int) -> None:
         if is_time_up():
             break
     latents.flush()
+    cover.flush()
     counter.write_text(json.dumps({"scenes": done, "mix": mix}))
     sample = np.asarray(latents[: min(done, 4000)], np.float32)
     print("latent channel means", sample.mean((0, 2, 3)).round(2), "deviations", sample.std((0, 2, 3)).round(2))
     end_of_run(done, count)
+
+
+def _stacked(rendered: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    pictures, shares = zip(*rendered)
+    return np.stack(pictures), np.stack(shares)
 
 
 def _open(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:

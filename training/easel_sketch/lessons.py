@@ -53,7 +53,5 @@ def _reader(work: Path) -> Reader:
     if training.exists():
         reader.load_state_dict(load_checkpoint(training)["reader"])
     else:
-        for module in reader.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.zeros_(module.weight)
+        reader.ask_nothing()
     return reader

@@ -90,6 +90,13 @@ class Reader(nn.Module):
         self.pooled = nn.ModuleDict({name: nn.Linear(width, size) for name, size in OF_POOLED.items()})
         self.word_look, self.pooled_look = nn.Linear(width, appearance.LENGTH), nn.Linear(width, appearance.LENGTH)
 
+    @torch.no_grad()
+    def ask_nothing(self) -> None:
+        """Zeroes the heads: beside encoders that were not taught with them, their first guesses would only do harm."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.weight)
+
     def read_words(self, context: torch.Tensor) -> dict[str, torch.Tensor]:
         """Logits [B, T, answers] for each of OF_THINGS."""
         return {name: head(context) for name, head in self.words.items()}

@@ -17,6 +17,8 @@ RELATIONS = ("left", "right", "above", "below", "beside")
 SIZES = ("small", "large")
 LARGEST_COUNT = 4
 POSED_STYLES = ("flat", "pixel")
+# Kinds with dark eyes, which black would swallow: a black one has light eyes, and these can be seen at night.
+EYED = {"animal", "flyer", "swimmer", "shore"}
 NAMED_PLACES = [place for place in PLACES if place != "white"]
 
 
@@ -119,7 +121,7 @@ def is_sensible(scene: Scene) -> bool:
             return False
         if thing.count > 1 and not noun.countable:
             return False
-        if colour == "black" and scene.time == "night":
+        if colour == "black" and scene.time == "night" and noun.kind not in EYED:
             return False
     return scene.time is None or has_times(scene.place)
 

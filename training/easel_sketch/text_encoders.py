@@ -9,6 +9,7 @@ when run again.
 """
 
 import argparse
+import copy
 import os
 import random
 import time
@@ -22,7 +23,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 from . import appearance, lexicon, reading, tokenizers
 from .captions import load_strangers, named_caption
 from .common import DEVICE, end_of_run, is_time_up, learning_rate, load_checkpoint, mixed_precision, save_checkpoint
-from .reading import Reader
+from .muon import Muon
+from .reading import OF_POOLED, ROLES, Reader
 from .scenes import MIXES, Scene, random_scene
 from .tokenizers import T5_LENGTH
 from .vocabulary import BACKGROUNDS, COLOURS, NOUNS
@@ -33,6 +35,8 @@ BATCH = 64
 RATE = 1.5e-3
 NEAR_SHARE = 0.3  # of the names while training: there are more words near the things than things
 SHORT_SHARE = 0.3  # of the captions name one thing and little else
+BIAS_RATE = 15  # times RATE: what T5's heads think of distances must grow to several units, as small steps never do
+KNOWN_WEIGHT = 2.0  # of telling what an earlier T5 told
 FULL_SHARE = 0.3  # of the batches are padded to the full length
 
 
@@ -140,15 +144,17 @@ def _text_model(clip: CLIPTextModel) -> nn.Module:
 
 
 @torch.no_grad()
-def normalise(models: nn.ModuleDict, examples: Examples) -> None:
-    """Scales both features to unit variance through the weights of the final layer norms."""
+def normalise(models: nn.ModuleDict, examples: Examples, pooled_too: bool = True) -> float:
+    """Scales the features to unit variance through the weights of the final layer norms; returns what the context was divided by."""
     clip_ids, t5_ids, *_ = examples[0]
     t5_ids = F.pad(t5_ids, (0, T5_LENGTH - t5_ids.shape[1]))
     context, pooled = encode(models, clip_ids, t5_ids)
     models["t5"].encoder.final_layer_norm.weight /= context.std()
-    final = _text_model(models["clip"]).final_layer_norm
-    final.weight /= pooled.std()
-    final.bias /= pooled.std()
+    if pooled_too:
+        final = _text_model(models["clip"]).final_layer_norm
+        final.weight /= pooled.std()
+        final.bias /= pooled.std()
+    return float(context.std())
 
 
 def new_models(tokens: Tokens, clip_layers: int = LAYERS) -> nn.ModuleDict:
@@ -164,65 +170,120 @@ def load(work: Path, tokens: Tokens) -> nn.ModuleDict:
 
 
 @torch.no_grad()
-def teach_words(models: nn.ModuleDict, reader: Reader, tokens: Tokens) -> None:
-    """Begins embeddings and heads with the meanings and looks of single words, which CLIP's first layer at once brings to the end token."""
-    for tokenizer, embedding, scale, head, look in (
-        (tokens.t5, models["t5"].get_input_embeddings(), 1.0, reader.words["noun"], reader.word_look),
-        (tokens.clip, models["clip"].get_input_embeddings(), 0.05, reader.pooled["noun"], reader.pooled_look),
-    ):
-        with torch.enable_grad():
-            embeddings, directions, towards = lexicon.learn(tokenizer, len(embedding.weight), WIDTH, reader.looks, seed=7)
-        embedding.weight.copy_(scale * embeddings)
-        head.weight[: len(NOUNS)] = 0.2 * torch.stack([directions[name] for name in NOUNS])
-        look.weight.copy_(towards)
-    # T5's layers would drown the words at first: their outputs are as large as the embeddings.
-    for name, weight in models["t5"].named_parameters():
-        if name.endswith((".o.weight", ".wo.weight")):
-            weight *= 0.1
-    attention = _text_model(models["clip"]).encoder.layers[0].self_attn
+def teach_words(tokenizer, embedding: nn.Embedding, scale: float, noun: nn.Linear, look: nn.Linear, looks: torch.Tensor) -> None:
+    """Begins embeddings and two heads with the meanings and looks of single words."""
+    with torch.enable_grad():
+        embeddings, directions, towards = lexicon.learn(tokenizer, len(embedding.weight), WIDTH, looks, seed=7)
+    embedding.weight.copy_(scale * embeddings)
+    noun.weight[: len(NOUNS)] = 0.2 * torch.stack([directions[name] for name in NOUNS])
+    look.weight.copy_(towards)
+
+
+@torch.no_grad()
+def begin_clip(clip: CLIPTextModel, reader: Reader, tokens: Tokens) -> None:
+    """Words that the first layer at once brings to the end token."""
+    teach_words(tokens.clip, clip.get_input_embeddings(), 0.05, reader.pooled["noun"], reader.pooled_look, reader.looks)
+    attention = _text_model(clip).encoder.layers[0].self_attn
     for projection in (attention.v_proj, attention.out_proj):
         nn.init.eye_(projection.weight)
 
 
-def train(work: Path, mix: str, steps: int, size: int, workers: int) -> None:
+@torch.no_grad()
+def begin_t5(t5: T5EncoderModel, reader: Reader, tokens: Tokens) -> None:
+    """Words, and four heads that look where phrases need it."""
+    teach_words(tokens.t5, t5.get_input_embeddings(), 1.0, reader.words["noun"], reader.word_look, reader.looks)
+    # The layers would drown the words: their outputs are as large as the embeddings.
+    for name, weight in t5.named_parameters():
+        if name.endswith((".o.weight", ".wo.weight")):
+            weight *= 0.1
+    look_around(t5)
+
+
+@torch.no_grad()
+def look_around(t5: T5EncoderModel) -> None:
+    """Begins T5's four heads with what a phrase needs: the word before, the word after, all before and all after.
+
+    Left to themselves the biases stayed near zero, every word saw the mean of all, and no colour found its noun, nor a noun its place.
+    """
+    biases = t5.encoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight  # [buckets, heads]: 0 is the word itself, then those before, from 16 those after
+    after = len(biases) // 2
+    biases[1, 0] += 4
+    biases[after + 1, 1] += 4
+    biases[after + 1 :, 2] -= 4
+    biases[1:after, 3] -= 4
+
+
+def optimizers(modules: nn.ModuleDict) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of T5's layers, which learn slowly otherwise; AdamW for all else that learns. The key `times` of a group multiplies its rate."""
+    matrices, biases, rest = [], [], []
+    for name, parameter in modules.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if "relative_attention_bias" in name:
+            biases.append(parameter)
+        elif ".t5.encoder.block." in name and parameter.ndim == 2:
+            matrices.append(parameter)
+        else:
+            rest.append(parameter)
+    groups = [{"params": rest, "times": 1}, {"params": biases, "times": BIAS_RATE, "weight_decay": 0.0}]
+    return [torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.98), weight_decay=0.01, fused=True), Muon(matrices, lr=RATE)]
+
+
+def train(work: Path, mix: str, steps: int, size: int, workers: int, begun: bool) -> None:
     torch.manual_seed(4)
     tokens = Tokens(work)
     models, reader = new_models(tokens), Reader(WIDTH, appearance.load(work))
     checkpoint = work / "text_encoders-training.pt"
     state = load_checkpoint(checkpoint) if checkpoint.exists() else None
-    if state is None:
-        teach_words(models, reader, tokens)
-    else:
+    if state and state.get("finished"):
+        print(f"{work / 'text_encoders.pt'} is finished; remove {checkpoint.name} to train anew.")
+        return
+    known = load(work, tokens).to(DEVICE) if begun else None
+    if known:
+        models["clip"] = copy.deepcopy(known["clip"])
+    translation = nn.Linear(WIDTH, WIDTH) if known else nn.Identity()  # from the new context to the known
+    if state:
         models.load_state_dict(state["models"])
         reader.load_state_dict(state["reader"])
-    models, reader = models.to(DEVICE), reader.to(DEVICE)
-    parameters = [*models.parameters(), *reader.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=RATE, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-    if state is not None:
-        optimizer.load_state_dict(state["optimizer"])
+        translation.load_state_dict(state["translation"])
+    else:
+        begin_t5(models["t5"], reader, tokens)
+        if not known:
+            begin_clip(models["clip"], reader, tokens)
+    models, reader, translation = models.to(DEVICE), reader.to(DEVICE), translation.to(DEVICE)
+    made = optimizers(nn.ModuleDict({"models": models, "reader": reader, "translation": translation}))
+    for optimizer, stored in zip(made, (state or {}).get("optimizers", [])):
+        optimizer.load_state_dict(stored)
+    parameters = [parameter for optimizer in made for group in optimizer.param_groups for parameter in group["params"]]
     start = step = state["step"] if state else 0
 
-    def save() -> None:
-        save_checkpoint(checkpoint, models=models.state_dict(), reader=reader.state_dict(), optimizer=optimizer.state_dict(), step=step)
+    def save(finished: bool = False) -> None:
+        states = {name: module.state_dict() for name, module in (("models", models), ("reader", reader), ("translation", translation))}
+        save_checkpoint(checkpoint, **states, optimizers=[optimizer.state_dict() for optimizer in made], step=step, finished=finished)
 
     examples = Examples(work, tokens, mix, seed=6, size=size)
     batches = torch.utils.data.DataLoader(examples, batch_size=None, sampler=range(start, steps), num_workers=workers)
     started = time.time()
     for clip_ids, t5_ids, of_tokens, of_scenes in batches:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, RATE, decay_from=0.4)
+        for group in [group for optimizer in made for group in optimizer.param_groups]:
+            group["lr"] = group.get("times", 1) * learning_rate(step, steps, RATE, decay_from=0.4)
         with mixed_precision():
-            context, pooled = encode(models, clip_ids.to(DEVICE), t5_ids.to(DEVICE))
-            of_scenes = of_scenes.to(DEVICE)
-            loss = reader.context_loss(context, of_tokens.to(DEVICE), of_scenes) + reader.pooled_loss(pooled, of_scenes)
-        optimizer.zero_grad(set_to_none=True)
+            t5_ids, of_scenes = t5_ids.to(DEVICE), of_scenes.to(DEVICE)
+            context = models["t5"](t5_ids)[0]
+            loss = reader.context_loss(context, of_tokens.to(DEVICE), of_scenes)
+            if known:
+                loss = loss + KNOWN_WEIGHT * F.mse_loss(translation(context), known["t5"](t5_ids)[0])
+            else:
+                loss = loss + reader.pooled_loss(models["clip"](clip_ids.to(DEVICE)).pooler_output, of_scenes)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+        for optimizer in made:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         step += 1
         if step % 50 == 0:
             print(f"step {step} loss {loss:.4f} {(time.time() - started) / (step - start):.3f} s/step", flush=True)
-        if step % 200 == 0:
+        if step % 100 == 0:
             save()
         if step % 2000 == 0:
             report(work, mix, models.cpu(), reader.cpu(), tokens)
@@ -233,8 +294,21 @@ def train(work: Path, mix: str, steps: int, size: int, workers: int) -> None:
     end_of_run(step, steps)
     models.cpu(), reader.cpu()
     report(work, mix, models, reader, tokens)
-    normalise(models, Examples(work, tokens, mix, seed=5, size=1000))
+    scale = normalise(models, Examples(work, tokens, mix, seed=5, size=1000), pooled_too=not known)
+    if known:
+        translate(work / "transformer-begun.pt", translation.cpu(), scale)
     save_checkpoint(work / "text_encoders.pt", models=models.state_dict())
+    save(finished=True)
+
+
+@torch.no_grad()
+def translate(checkpoint: Path, translation: nn.Linear, scale: float) -> None:
+    """Lets a transformer that draws from the known context draw from the new one, which was divided by `scale`."""
+    weights = load_checkpoint(checkpoint)["model"]
+    embedder = weights["context_embedder.weight"]
+    weights["context_embedder.bias"] += embedder @ translation.bias
+    weights["context_embedder.weight"] = embedder @ translation.weight * scale
+    save_checkpoint(checkpoint, model=weights)
 
 
 def hand_written() -> tuple[list[str], list[dict[str, int]]]:
@@ -282,9 +356,10 @@ if __name__ == "__main__":
     parser.add_argument("--work", type=Path, required=True, help="folder of art.zip and the tokenizers; receives text_encoders.pt")
     parser.add_argument("--mix", choices=MIXES, default="everything", help="of the scenes that captions describe")
     parser.add_argument("--steps", type=int, default=12_000, help="length of the whole run")
+    parser.add_argument("--begun", action="store_true", help="a new T5 in the place of WORK/text_encoders.pt's, for a transformer that knows the old one")
     parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of a CPU")
     parser.add_argument("--workers", type=int, default=0, help="processes that write captions")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    train(arguments.work, arguments.mix, arguments.steps, arguments.batch, arguments.workers)
+    train(arguments.work, arguments.mix, arguments.steps, arguments.batch, arguments.workers, arguments.begun)

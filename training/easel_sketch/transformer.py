@@ -4,7 +4,9 @@
 
 Captions are written afresh for every visit of a scene; a tenth are empty, for classifier-free guidance. Every so often the log
 gains a caption gap (the loss at t = 0.9 with the right and with shuffled captions; no gap means the prompt is ignored) and a sheet of
-pictures is drawn from the averaged weights. With `--read` the text encoders go on learning: from the pictures, and to read.
+pictures is drawn from the averaged weights. With `--read` the text encoders go on learning: from the pictures, and to read. With
+`--unpooled` some samples come without the pooled vector, which names one thing only: so the transformer learns to draw from the context,
+which names all.
 """
 
 import argparse
@@ -46,7 +48,7 @@ SHEET_PROMPTS = [
     "a green cat and a red dog", "a bird above a house", "a house and a tree",
 ]  # fmt: skip
 HELD_OUT = 256  # cached scenes kept for the gap
-MUST_SHARE, FIRST_SHARE = 0.2, 0.62  # of the samples: the nouns that must be recognised whatever else is not, and the others of --first
+MUST_SHARE, FIRST_SHARE = 0.14, 0.68  # of the samples: the nouns that must be recognised whatever else is not, and the others of --first
 EMPTY_SHARE = 0.1
 GATE, LEAST_GAP = 20_000, 0.05  # by so many samples, a shuffled caption must cost so much more
 
@@ -56,6 +58,7 @@ class Visits(torch.utils.data.IterableDataset):
 
     def __init__(self, work: Path, batch: int, first: int, alone: float | None, seed: int):
         self.latents = np.load(work / "latents.npy", mmap_mode="r")
+        self.covered = np.load(work / "covered.npy", mmap_mode="r")
         self.scenes = cached_scenes(work)
         self.tokens = text_encoders.Tokens(work)
         self.strangers = load_strangers(work)
@@ -81,24 +84,25 @@ class Visits(torch.utils.data.IterableDataset):
             yield self.of((HELD_OUT + draws).tolist(), EMPTY_SHARE, rng)
 
     def of(self, indices: list[int], empty_share: float, rng: random.Random) -> tuple[torch.Tensor, ...]:
-        """Also the answers that the captions give, as `reading` has them: [B, T, OF_THINGS] and [B, OF_POOLED]."""
+        """Also how much of each token is drawing, [B, 64] in 0…1, and the answers that the captions give, as `reading` has them: [B, T, OF_THINGS] and [B, OF_POOLED]."""
         empty = [rng.random() < empty_share for _ in indices]
         captions, spans = zip(*(("", []) if none else named_caption(self.scenes[i], rng, self.strangers) for i, none in zip(indices, empty)))
         offsets = self.tokens.offsets(list(captions))
         of_tokens = [reading.about_tokens(self.scenes[i], named, places) for i, named, places in zip(indices, spans, offsets)]
         of_scenes = [reading.about_nothing() if none else reading.about_scene(self.scenes[i]) for i, none in zip(indices, empty)]
         latents = torch.from_numpy(np.stack([self.latents[i] for i in indices]))
-        return latents, *self.tokens(list(captions)), torch.tensor(of_tokens), torch.tensor(of_scenes)
+        covered = torch.from_numpy(np.stack([self.covered[i] for i in indices])).flatten(1) / 255
+        return latents, *self.tokens(list(captions)), covered, torch.tensor(of_tokens), torch.tensor(of_scenes)
 
 
 class Batches:
     """`Visits` on the device, packed, with their captions encoded by the text encoders."""
 
-    def __init__(self, work: Path, batch: int, first: int, alone: float | None, seed: int, workers: int):
-        self.visits = Visits(work, batch, first, alone, seed)
-        self.encoders = text_encoders.load(work, self.visits.tokens).to(DEVICE)
-        self.generator = torch.Generator().manual_seed(seed)
-        self.loader = iter(torch.utils.data.DataLoader(self.visits, None, num_workers=workers, pin_memory=DEVICE.type == "cuda"))
+    def __init__(self, work: Path, visits: Visits, workers: int):
+        self.visits = visits
+        self.encoders = text_encoders.load(work, visits.tokens).to(DEVICE)
+        self.generator = torch.Generator().manual_seed(visits.seed)
+        self.loader = iter(torch.utils.data.DataLoader(visits, None, num_workers=workers, pin_memory=DEVICE.type == "cuda"))
 
     @torch.no_grad()
     def encode(self, captions: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -112,10 +116,17 @@ class Batches:
     def _encode(self, clip_ids: torch.Tensor, t5_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return text_encoders.encode(self.encoders, clip_ids.to(DEVICE), t5_ids.to(DEVICE))
 
-    def next(self) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
-        """Packed latents, context and pooled; and the answers."""
-        latents, clip_ids, t5_ids, *answers = next(self.loader)
-        return self.ready(latents, clip_ids, t5_ids), tuple(part.to(DEVICE) for part in answers)
+    def next(self) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        """Packed latents, context and pooled; what is drawing; and the answers."""
+        latents, clip_ids, t5_ids, covered, *answers = next(self.loader)
+        return self.ready(latents, clip_ids, t5_ids), covered.to(DEVICE), tuple(part.to(DEVICE) for part in answers)
+
+    def without(self, pooled: torch.Tensor, share: float) -> torch.Tensor:
+        """`pooled` with that of an empty caption in `share` of its rows."""
+        if share == 0:
+            return pooled
+        silent = torch.rand(len(pooled), 1, generator=self.generator).to(DEVICE) < share
+        return torch.where(silent, self.encode([""])[1], pooled)
 
     def noise_and_times(self, clean: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         noise = torch.randn(clean.shape, generator=self.generator)
@@ -191,7 +202,8 @@ def train(options: argparse.Namespace) -> None:
     made = optimizers(model, options.muon)
     start = restore_training(checkpoint, model, average, made)
     stop = min(steps, start + options.part)
-    batches = Batches(work, options.batch // parallel.WORKERS, options.first, options.alone, seed=100 + 7 * start + parallel.RANK, workers=options.workers)
+    visits = Visits(work, options.batch // parallel.WORKERS, options.first, options.alone, seed=100 + 7 * start + parallel.RANK)
+    batches = Batches(work, visits, options.workers)
     lessons = Lessons(work, batches.encoders, options.read) if options.read else None
     if lessons:
         if checkpoint.exists() and (stored := load_checkpoint(checkpoint).get("lessons")):
@@ -209,10 +221,11 @@ def train(options: argparse.Namespace) -> None:
         for optimizer in made:
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        (clean, context, pooled), answers = batches.next()
+        (clean, context, pooled), covered, answers = batches.next()
         noise, t = batches.noise_and_times(clean)
-        v = flow.velocity(compiled, noised(clean, noise, t), t, context, pooled, torch.ones_like(t))
-        loss = F.mse_loss(v, noise - clean)
+        v = flow.velocity(compiled, noised(clean, noise, t), t, context, batches.without(pooled, options.unpooled), torch.ones_like(t))
+        weights = 1 + options.focus * covered
+        loss = ((v - (noise - clean)).square().mean(-1) * weights).sum() / weights.sum()
         (loss + lessons.loss(context, pooled, *answers) if lessons else loss).backward()
         parallel.average_gradients(model)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -274,6 +287,8 @@ if __name__ == "__main__":
     parser.add_argument("--single", type=int, default=4)
     parser.add_argument("--first", type=int, default=COMMON, help="so many of the nouns, the commonest, are in most samples: few in a short training")
     parser.add_argument("--alone", type=float, help="share of the samples with one drawing, in the place of the cache's own")
+    parser.add_argument("--unpooled", type=float, default=0.35, help="share of the samples without the pooled vector")
+    parser.add_argument("--focus", type=float, default=1.0, help="how much more the tokens with drawings count than the background")
     parser.add_argument("--read", type=float, default=0.0, help="the text encoders go on learning, with this weight of the loss of reading; 0 leaves them frozen")
     parser.add_argument("--muon", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
