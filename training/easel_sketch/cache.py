@@ -62,12 +62,12 @@ def covered(boxes: list[tuple[int, int, int, int]]) -> np.ndarray:
 
 @torch.no_grad()
 def fill(work: Path, mix: str, count: int, workers: int) -> None:
-    """Goes on where it stopped; a cache of another mix is begun afresh."""
+    """Goes on where it stopped; a cache of another mix, or one without covered.npy, is begun afresh."""
     model = autoencoder.load(work).to(DEVICE, memory_format=torch.channels_last)
     latents = _open(work / "latents.npy", np.float16, (count, 16, 16, 16))
-    cover = _open(work / "covered.npy", np.uint8, (count, GRID, GRID))
     counter = work / "cached.json"
-    cached = json.loads(counter.read_text()) if counter.exists() else {}
+    cached = json.loads(counter.read_text()) if counter.exists() and (work / "covered.npy").exists() else {}
+    cover = _open(work / "covered.npy", np.uint8, (count, GRID, GRID))
     done = start = cached["scenes"] if cached.get("mix") == mix else 0
     counter.write_text(json.dumps({"scenes": done, "mix": mix}))  # before anything of another mix is overwritten
     started = time.time()
