@@ -152,7 +152,7 @@ def slimmed(state: dict) -> dict:
     key = "model" if "model" in state else "models"
     weights = averaged_weights(state) if key == "model" else state[key]
     half = {name: value.half() if value.dtype == torch.float32 else value for name, value in weights.items()}
-    return {key: half, **{name: state[name] for name in ("step", "finished", "nouns", "width", "widths", "reader", "translation") if name in state}}
+    return {key: half, **{name: state[name] for name in ("step", "finished", "nouns", "width", "widths", "reader") if name in state}}
 
 
 def join(work: Path, source: Path) -> None:

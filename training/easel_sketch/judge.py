@@ -32,7 +32,8 @@ CELL = 8  # pixels of these in a cell of the heat map
 GRID = SIDE // CELL
 MANY = len(COLOURS)  # the answer for a look of many colours
 SURE = 0.3  # heat above which a centre counts: at 0.4 it misses true drawings, at 0.2 it is content with more ruined ones
-MIX = Mix(two=0.4, three=0.05, counting=0.3, styles=(None,), coloured=0.6)  # no prompt of the evaluation names a style
+# No prompt of the evaluation names a style; threes show it more things in a step.
+MIX = Mix(two=0.35, three=0.25, counting=0.2, styles=(None,), coloured=0.6, must_weight=1.0)
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,12 @@ EVERYTHING = Mix()
 USUAL = Mix(two=0.26, three=0.0, counting=0.16, styles=(None,), sized=0.08, timed=0.15, must_weight=10.0, common_weight=2.5)
 # The commonest nouns in their usual style, two things as often as one: a few hours of a CPU, from a model that knows half of them.
 FAMILIAR = Mix(two=0.38, three=0.0, counting=0.18, nouns=COMMON, styles=(None,), sized=0.06, timed=0.12)
-MIXES = {"narrow": NARROW, "familiar": FAMILIAR, "wider": WIDER, "usual": USUAL, "everything": EVERYTHING}
+# All nouns, a third of them in a named style: from a model of the familiar ones.
+BROAD = Mix(
+    two=0.32, three=0.02, counting=0.15, styles=(*[None] * 16, *["flat"], *["glossy"] * 3, *["cartoon"] * 2, *["pixel"] * 2),
+    sized=0.06, timed=0.12, must_weight=10.0, common_weight=2.5,
+)  # fmt: skip
+MIXES = {"narrow": NARROW, "familiar": FAMILIAR, "broad": BROAD, "wider": WIDER, "usual": USUAL, "everything": EVERYTHING}
 
 
 def is_held_out(scene: Scene) -> bool:

@@ -13,6 +13,7 @@ import copy
 import os
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -24,10 +25,10 @@ from . import appearance, lexicon, reading, tokenizers
 from .captions import load_strangers, named_caption
 from .common import DEVICE, end_of_run, is_time_up, learning_rate, load_checkpoint, mixed_precision, save_checkpoint
 from .muon import Muon
-from .reading import OF_POOLED, ROLES, Reader
-from .scenes import MIXES, Scene, random_scene
+from .reading import NO_NOUN, OF_POOLED, Reader
+from .scenes import COMMON, MIXES, Scene, random_scene
 from .tokenizers import T5_LENGTH
-from .vocabulary import BACKGROUNDS, COLOURS, NOUNS
+from .vocabulary import BACKGROUNDS, COLOURS, NOUNS, STYLES
 
 WIDTH = 256
 LAYERS = 3
@@ -36,7 +37,7 @@ RATE = 1.5e-3
 NEAR_SHARE = 0.3  # of the names while training: there are more words near the things than things
 SHORT_SHARE = 0.3  # of the captions name one thing and little else
 BIAS_RATE = 15  # times RATE: what T5's heads think of distances must grow to several units, as small steps never do
-KNOWN_WEIGHT = 2.0  # of telling what an earlier T5 told
+KNOWN_WEIGHT = 10.0  # of keeping what familiar captions told
 FULL_SHARE = 0.3  # of the batches are padded to the full length
 
 
@@ -144,17 +145,15 @@ def _text_model(clip: CLIPTextModel) -> nn.Module:
 
 
 @torch.no_grad()
-def normalise(models: nn.ModuleDict, examples: Examples, pooled_too: bool = True) -> float:
-    """Scales the features to unit variance through the weights of the final layer norms; returns what the context was divided by."""
+def normalise(models: nn.ModuleDict, examples: Examples) -> None:
+    """Scales both features to unit variance through the weights of the final layer norms."""
     clip_ids, t5_ids, *_ = examples[0]
     t5_ids = F.pad(t5_ids, (0, T5_LENGTH - t5_ids.shape[1]))
     context, pooled = encode(models, clip_ids, t5_ids)
     models["t5"].encoder.final_layer_norm.weight /= context.std()
-    if pooled_too:
-        final = _text_model(models["clip"]).final_layer_norm
-        final.weight /= pooled.std()
-        final.bias /= pooled.std()
-    return float(context.std())
+    final = _text_model(models["clip"]).final_layer_norm
+    final.weight /= pooled.std()
+    final.bias /= pooled.std()
 
 
 def new_models(tokens: Tokens, clip_layers: int = LAYERS) -> nn.ModuleDict:
@@ -229,54 +228,86 @@ def optimizers(modules: nn.ModuleDict) -> list[torch.optim.Optimizer]:
     return [torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.98), weight_decay=0.01, fused=True), Muon(matrices, lr=RATE)]
 
 
-def train(work: Path, mix: str, steps: int, size: int, workers: int, begun: bool) -> None:
+class Known:
+    """What encoders told before their words were widened: the features of captions about familiar things must stay, since a transformer draws from them."""
+
+    def __init__(self, models: nn.ModuleDict):
+        self.models = copy.deepcopy(models).to(DEVICE).eval().requires_grad_(False)
+
+    def loss(self, context: torch.Tensor, pooled: torch.Tensor, ids: tuple[torch.Tensor, torch.Tensor], of_tokens: torch.Tensor, of_scenes: torch.Tensor) -> torch.Tensor:
+        """Mean squares of how far both features have gone, over captions that name none but the first COMMON nouns and no style."""
+        nouns, styles = of_tokens[..., 0], of_scenes[:, list(OF_POOLED).index("style")]
+        familiar = ((nouns < COMMON) | (nouns == NO_NOUN)).all(1) & (styles == len(STYLES))
+        if not familiar.any():
+            return context.new_zeros(())
+        known = encode(self.models, *(part[familiar] for part in ids))
+        return sum(F.mse_loss(now[familiar].float(), before.float()) for now, before in zip((context, pooled), known))
+
+
+def train(work: Path, mix: str, steps: int, size: int, workers: int, widen: bool) -> None:
     torch.manual_seed(4)
-    tokens = Tokens(work)
-    models, reader = new_models(tokens), Reader(WIDTH, appearance.load(work))
-    checkpoint = work / "text_encoders-training.pt"
+    tokens, checkpoint = Tokens(work), work / "text_encoders-training.pt"
     state = load_checkpoint(checkpoint) if checkpoint.exists() else None
     if state and state.get("finished"):
         print(f"{work / 'text_encoders.pt'} is finished; remove {checkpoint.name} to train anew.")
         return
-    known = load(work, tokens).to(DEVICE) if begun else None
-    if known:
-        models["clip"] = copy.deepcopy(known["clip"])
-    translation = nn.Linear(WIDTH, WIDTH) if known else nn.Identity()  # from the new context to the known
+    models = load(work, tokens).train().requires_grad_(True) if widen else new_models(tokens)
+    reader, known = Reader(WIDTH, appearance.load(work)), Known(models) if widen else None
     if state:
         models.load_state_dict(state["models"])
         reader.load_state_dict(state["reader"])
-        translation.load_state_dict(state["translation"])
+    elif widen:
+        reader.ask_nothing()
     else:
         begin_t5(models["t5"], reader, tokens)
-        if not known:
-            begin_clip(models["clip"], reader, tokens)
-    models, reader, translation = models.to(DEVICE), reader.to(DEVICE), translation.to(DEVICE)
-    made = optimizers(nn.ModuleDict({"models": models, "reader": reader, "translation": translation}))
+        begin_clip(models["clip"], reader, tokens)
+    taught = nn.ModuleDict({"models": models, "reader": reader}).to(DEVICE)
+    made = optimizers(taught)
     for optimizer, stored in zip(made, (state or {}).get("optimizers", [])):
         optimizer.load_state_dict(stored)
-    parameters = [parameter for optimizer in made for group in optimizer.param_groups for parameter in group["params"]]
-    start = step = state["step"] if state else 0
+    start = state["step"] if state else 0
 
-    def save(finished: bool = False) -> None:
-        states = {name: module.state_dict() for name, module in (("models", models), ("reader", reader), ("translation", translation))}
+    def save(step: int, finished: bool = False) -> None:
+        states = {name: module.state_dict() for name, module in taught.items()}
         save_checkpoint(checkpoint, **states, optimizers=[optimizer.state_dict() for optimizer in made], step=step, finished=finished)
 
     examples = Examples(work, tokens, mix, seed=6, size=size)
+    step = teach(taught, made, known, examples, start, steps, workers, save)
+    save(step)
+    end_of_run(step, steps)
+    taught.cpu()
+    report(work, mix, models, reader, tokens)
+    if not widen:  # whose features must stay as they are
+        normalise(models, Examples(work, tokens, mix, seed=5, size=1000))
+    save_checkpoint(work / "text_encoders.pt", models=models.state_dict())
+    save(step, finished=True)
+
+
+def teach(
+    taught: nn.ModuleDict,
+    made: list[torch.optim.Optimizer],
+    known: Known | None,
+    examples: Examples,
+    start: int,
+    steps: int,
+    workers: int,
+    save: Callable[[int], None],
+) -> int:
+    """Takes steps from `start` until `steps` are done or time is up; returns how many are done."""
+    models, reader = taught["models"], taught["reader"]
     batches = torch.utils.data.DataLoader(examples, batch_size=None, sampler=range(start, steps), num_workers=workers)
-    started = time.time()
-    for clip_ids, t5_ids, of_tokens, of_scenes in batches:
+    step, started = start, time.time()
+    for batch in batches:
         for group in [group for optimizer in made for group in optimizer.param_groups]:
             group["lr"] = group.get("times", 1) * learning_rate(step, steps, RATE, decay_from=0.4)
+        clip_ids, t5_ids, of_tokens, of_scenes = (part.to(DEVICE) for part in batch)
         with mixed_precision():
-            t5_ids, of_scenes = t5_ids.to(DEVICE), of_scenes.to(DEVICE)
-            context = models["t5"](t5_ids)[0]
-            loss = reader.context_loss(context, of_tokens.to(DEVICE), of_scenes)
+            context, pooled = encode(models, clip_ids, t5_ids)
+            loss = reader.context_loss(context, of_tokens, of_scenes) + reader.pooled_loss(pooled, of_scenes)
             if known:
-                loss = loss + KNOWN_WEIGHT * F.mse_loss(translation(context), known["t5"](t5_ids)[0])
-            else:
-                loss = loss + reader.pooled_loss(models["clip"](clip_ids.to(DEVICE)).pooler_output, of_scenes)
+                loss = loss + KNOWN_WEIGHT * known.loss(context, pooled, (clip_ids, t5_ids), of_tokens, of_scenes)
         loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
+        nn.utils.clip_grad_norm_(taught.parameters(), 1.0)
         for optimizer in made:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -284,31 +315,10 @@ def train(work: Path, mix: str, steps: int, size: int, workers: int, begun: bool
         if step % 50 == 0:
             print(f"step {step} loss {loss:.4f} {(time.time() - started) / (step - start):.3f} s/step", flush=True)
         if step % 100 == 0:
-            save()
-        if step % 2000 == 0:
-            report(work, mix, models.cpu(), reader.cpu(), tokens)
-            models.to(DEVICE), reader.to(DEVICE)
+            save(step)
         if is_time_up():
             break
-    save()
-    end_of_run(step, steps)
-    models.cpu(), reader.cpu()
-    report(work, mix, models, reader, tokens)
-    scale = normalise(models, Examples(work, tokens, mix, seed=5, size=1000), pooled_too=not known)
-    if known:
-        translate(work / "transformer-begun.pt", translation.cpu(), scale)
-    save_checkpoint(work / "text_encoders.pt", models=models.state_dict())
-    save(finished=True)
-
-
-@torch.no_grad()
-def translate(checkpoint: Path, translation: nn.Linear, scale: float) -> None:
-    """Lets a transformer that draws from the known context draw from the new one, which was divided by `scale`."""
-    weights = load_checkpoint(checkpoint)["model"]
-    embedder = weights["context_embedder.weight"]
-    weights["context_embedder.bias"] += embedder @ translation.bias
-    weights["context_embedder.weight"] = embedder @ translation.weight * scale
-    save_checkpoint(checkpoint, model=weights)
+    return step
 
 
 def hand_written() -> tuple[list[str], list[dict[str, int]]]:
@@ -356,10 +366,10 @@ if __name__ == "__main__":
     parser.add_argument("--work", type=Path, required=True, help="folder of art.zip and the tokenizers; receives text_encoders.pt")
     parser.add_argument("--mix", choices=MIXES, default="everything", help="of the scenes that captions describe")
     parser.add_argument("--steps", type=int, default=12_000, help="length of the whole run")
-    parser.add_argument("--begun", action="store_true", help="a new T5 in the place of WORK/text_encoders.pt's, for a transformer that knows the old one")
+    parser.add_argument("--widen", action="store_true", help="WORK/text_encoders.pt learn more words, for a transformer that draws from them")
     parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of a CPU")
     parser.add_argument("--workers", type=int, default=0, help="processes that write captions")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    train(arguments.work, arguments.mix, arguments.steps, arguments.batch, arguments.workers, arguments.begun)
+    train(arguments.work, arguments.mix, arguments.steps, arguments.batch, arguments.workers, arguments.widen)

@@ -48,7 +48,7 @@ SHEET_PROMPTS = [
     "a green cat and a red dog", "a bird above a house", "a house and a tree",
 ]  # fmt: skip
 HELD_OUT = 256  # cached scenes kept for the gap
-MUST_SHARE, FIRST_SHARE = 0.14, 0.68  # of the samples: the nouns that must be recognised whatever else is not, and the others of --first
+MUST_SHARE = 0.14  # of the samples: the nouns that must be recognised whatever else is not
 EMPTY_SHARE = 0.1
 GATE, LEAST_GAP = 20_000, 0.05  # by so many samples, a shuffled caption must cost so much more
 
@@ -56,20 +56,20 @@ GATE, LEAST_GAP = 20_000, 0.05  # by so many samples, a shuffled caption must co
 class Visits(torch.utils.data.IterableDataset):
     """Endless batches of cached latents with freshly written captions: latents [B, 16, 16, 16], CLIP ids and T5 ids."""
 
-    def __init__(self, work: Path, batch: int, first: int, alone: float | None, seed: int):
+    def __init__(self, work: Path, batch: int, first: int, first_share: float, alone: float | None, seed: int):
         self.latents = np.load(work / "latents.npy", mmap_mode="r")
         self.covered = np.load(work / "covered.npy", mmap_mode="r")
         self.scenes = cached_scenes(work)
         self.tokens = text_encoders.Tokens(work)
         self.strangers = load_strangers(work)
         self.count, self.seed = batch, seed
-        self.cumulative = np.cumsum(self._weights(set(list(NOUNS)[:first]), alone))
+        self.cumulative = np.cumsum(self._weights(set(list(NOUNS)[:first]), first_share, alone))
 
-    def _weights(self, first: set[str], alone: float | None) -> np.ndarray:
+    def _weights(self, first: set[str], first_share: float, alone: float | None) -> np.ndarray:
         """Of the cached scenes, by what is named first in each, and whether it is alone."""
         nouns = [scene.things[0].noun for scene in self.scenes[HELD_OUT:]]
         group = np.array([0 if NOUNS[noun].must else 1 if noun in first else 2 for noun in nouns])
-        shares = np.array([MUST_SHARE, FIRST_SHARE, 1 - MUST_SHARE - FIRST_SHARE])
+        shares = np.array([MUST_SHARE, first_share, 1 - MUST_SHARE - first_share])
         weights = (shares / np.maximum(1, np.bincount(group, minlength=3)))[group]
         if alone is None:
             return weights
@@ -202,7 +202,7 @@ def train(options: argparse.Namespace) -> None:
     made = optimizers(model, options.muon)
     start = restore_training(checkpoint, model, average, made)
     stop = min(steps, start + options.part)
-    visits = Visits(work, options.batch // parallel.WORKERS, options.first, options.alone, seed=100 + 7 * start + parallel.RANK)
+    visits = Visits(work, options.batch // parallel.WORKERS, options.first, options.first_share, options.alone, seed=100 + 7 * start + parallel.RANK)
     batches = Batches(work, visits, options.workers)
     lessons = Lessons(work, batches.encoders, options.read) if options.read else None
     if lessons:
@@ -286,6 +286,7 @@ if __name__ == "__main__":
     parser.add_argument("--double", type=int, default=2)
     parser.add_argument("--single", type=int, default=4)
     parser.add_argument("--first", type=int, default=COMMON, help="so many of the nouns, the commonest, are in most samples: few in a short training")
+    parser.add_argument("--first-share", type=float, default=0.68, help="of the samples, for these nouns but for those that must be recognised")
     parser.add_argument("--alone", type=float, help="share of the samples with one drawing, in the place of the cache's own")
     parser.add_argument("--unpooled", type=float, default=0.35, help="share of the samples without the pooled vector")
     parser.add_argument("--focus", type=float, default=1.0, help="how much more the tokens with drawings count than the background")
