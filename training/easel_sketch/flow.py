@@ -60,8 +60,21 @@ def image_ids() -> torch.Tensor:
 _IMAGE_IDS, _TEXT_IDS = image_ids().to(DEVICE), torch.zeros(T5_LENGTH, 3, device=DEVICE)
 
 
-def velocity(model, x: torch.Tensor, t: torch.Tensor, context: torch.Tensor, pooled: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
-    """The predicted velocity, packed like `x` [B, G², 64], in float32; `t` and `guidance` are [B]."""
+EVERYWHERE = torch.arange(GRID**2, device=DEVICE)
+
+
+def window(side: int, generator: torch.Generator) -> torch.Tensor:
+    """The numbers of the tokens in a square of `side` × `side` somewhere in the picture."""
+    if side == GRID:
+        return EVERYWHERE
+    top, left = (int(offset) for offset in torch.randint(GRID - side + 1, (2,), generator=generator))
+    return EVERYWHERE.view(GRID, GRID)[top : top + side, left : left + side].flatten()
+
+
+def velocity(
+    model, x: torch.Tensor, t: torch.Tensor, context: torch.Tensor, pooled: torch.Tensor, guidance: torch.Tensor, where: torch.Tensor = EVERYWHERE
+) -> torch.Tensor:
+    """The predicted velocity, packed like `x` [B, N, 64], in float32; `t` and `guidance` are [B], `where` [N] says which tokens of the picture `x` has."""
     with mixed_precision():
         return model(
             hidden_states=x,
@@ -69,8 +82,8 @@ def velocity(model, x: torch.Tensor, t: torch.Tensor, context: torch.Tensor, poo
             guidance=guidance,
             encoder_hidden_states=context,
             pooled_projections=pooled,
-            txt_ids=_TEXT_IDS,
-            img_ids=_IMAGE_IDS,
+            txt_ids=_TEXT_IDS[: context.shape[1]],
+            img_ids=_IMAGE_IDS[where],
             return_dict=False,
         )[0].float()
 

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 
 from . import autoencoder, flow, parallel, reading, text_encoders
 from .cache import cached_scenes
-from .captions import load_strangers, named_caption
+from .captions import Span, load_strangers, named_caption
 from .common import (
     DEVICE,
     Average,
@@ -38,7 +38,8 @@ from .common import (
 from .lessons import RATE as LESSON_RATE
 from .lessons import Lessons
 from .muon import Muon
-from .scenes import COMMON
+from .scenes import COMMON, Scene
+from .tokenizers import T5_LENGTH
 from .vocabulary import NOUNS
 
 SHEET_PROMPTS = [
@@ -56,13 +57,13 @@ GATE, LEAST_GAP = 20_000, 0.05  # by so many samples, a shuffled caption must co
 class Visits(torch.utils.data.IterableDataset):
     """Endless batches of cached latents with freshly written captions: latents [B, 16, 16, 16], CLIP ids and T5 ids."""
 
-    def __init__(self, work: Path, batch: int, first: int, first_share: float, alone: float | None, seed: int):
+    def __init__(self, work: Path, batch: int, first: int, first_share: float, alone: float | None, words: int, seed: int):
         self.latents = np.load(work / "latents.npy", mmap_mode="r")
         self.covered = np.load(work / "covered.npy", mmap_mode="r")
         self.scenes = cached_scenes(work)
         self.tokens = text_encoders.Tokens(work)
         self.strangers = load_strangers(work)
-        self.count, self.seed = batch, seed
+        self.count, self.words, self.seed = batch, words, seed
         self.cumulative = np.cumsum(self._weights(set(list(NOUNS)[:first]), first_share, alone))
 
     def _weights(self, first: set[str], first_share: float, alone: float | None) -> np.ndarray:
@@ -81,18 +82,31 @@ class Visits(torch.utils.data.IterableDataset):
         rng = random.Random(1000 * self.seed + (worker.id if worker else 0))
         while True:
             draws = np.searchsorted(self.cumulative, [rng.random() * self.cumulative[-1] for _ in range(self.count)])
-            yield self.of((HELD_OUT + draws).tolist(), EMPTY_SHARE, rng)
+            yield self.of((HELD_OUT + draws).tolist(), EMPTY_SHARE, self.words, rng)
 
-    def of(self, indices: list[int], empty_share: float, rng: random.Random) -> tuple[torch.Tensor, ...]:
-        """Also how much of each token is drawing, [B, 64] in 0…1, and the answers that the captions give, as `reading` has them: [B, T, OF_THINGS] and [B, OF_POOLED]."""
+    def of(self, indices: list[int], empty_share: float, words: int, rng: random.Random) -> tuple[torch.Tensor, ...]:
+        """Captions of at most `words` T5 tokens, padded to these.
+
+        Also how much of each token is drawing, [B, 64] in 0…1, and the answers that the captions give, as `reading` has them: [B, T, OF_THINGS] and
+        [B, OF_POOLED].
+        """
         empty = [rng.random() < empty_share for _ in indices]
-        captions, spans = zip(*(("", []) if none else named_caption(self.scenes[i], rng, self.strangers) for i, none in zip(indices, empty)))
-        offsets = self.tokens.offsets(list(captions))
+        captions, spans = zip(*(("", []) if none else self._caption(self.scenes[i], words, rng) for i, none in zip(indices, empty)))
+        offsets = [those[:words] for those in self.tokens.offsets(list(captions))]
         of_tokens = [reading.about_tokens(self.scenes[i], named, places) for i, named, places in zip(indices, spans, offsets)]
         of_scenes = [reading.about_nothing() if none else reading.about_scene(self.scenes[i]) for i, none in zip(indices, empty)]
         latents = torch.from_numpy(np.stack([self.latents[i] for i in indices]))
         covered = torch.from_numpy(np.stack([self.covered[i] for i in indices])).flatten(1) / 255
-        return latents, *self.tokens(list(captions)), covered, torch.tensor(of_tokens), torch.tensor(of_scenes)
+        clip_ids, t5_ids = self.tokens(list(captions))
+        return latents, clip_ids, t5_ids[:, :words], covered, torch.tensor(of_tokens), torch.tensor(of_scenes)
+
+    def _caption(self, scene: Scene, words: int, rng: random.Random) -> tuple[str, list[Span]]:
+        """The first of a few that is short enough, else one that will be cut."""
+        for _ in range(40):
+            caption, spans = named_caption(scene, rng, self.strangers)
+            if words == T5_LENGTH or len(self.tokens.t5(caption).input_ids) <= words:
+                break
+        return caption, spans
 
 
 class Batches:
@@ -128,6 +142,9 @@ class Batches:
         silent = torch.rand(len(pooled), 1, generator=self.generator).to(DEVICE) < share
         return torch.where(silent, self.encode([""])[1], pooled)
 
+    def window(self, side: int) -> torch.Tensor:
+        return flow.window(side, self.generator)
+
     def noise_and_times(self, clean: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         noise = torch.randn(clean.shape, generator=self.generator)
         return noise.to(DEVICE), flow.random_times(len(clean), self.generator).to(DEVICE)
@@ -142,7 +159,7 @@ class CaptionGap:
 
     def __init__(self, batches: Batches):
         self.batches = batches
-        self.visits = batches.visits.of(list(range(HELD_OUT)), 0.0, random.Random(77))[:3]
+        self.visits = batches.visits.of(list(range(HELD_OUT)), 0.0, T5_LENGTH, random.Random(77))[:3]
         self.clean = flow.pack(self.visits[0].to(DEVICE).float())
         self.noise = torch.randn(self.clean.shape, generator=torch.Generator().manual_seed(7)).to(DEVICE)
 
@@ -202,7 +219,7 @@ def train(options: argparse.Namespace) -> None:
     made = optimizers(model, options.muon)
     start = restore_training(checkpoint, model, average, made)
     stop = min(steps, start + options.part)
-    visits = Visits(work, options.batch // parallel.WORKERS, options.first, options.first_share, options.alone, seed=100 + 7 * start + parallel.RANK)
+    visits = Visits(work, options.batch // parallel.WORKERS, options.first, options.first_share, options.alone, options.words, seed=100 + 7 * start + parallel.RANK)
     batches = Batches(work, visits, options.workers)
     lessons = Lessons(work, batches.encoders, options.read) if options.read else None
     if lessons:
@@ -222,9 +239,11 @@ def train(options: argparse.Namespace) -> None:
             for group in optimizer.param_groups:
                 group["lr"] = rate
         (clean, context, pooled), covered, answers = batches.next()
+        where = batches.window(options.window)
+        clean = clean[:, where]
         noise, t = batches.noise_and_times(clean)
-        v = flow.velocity(compiled, noised(clean, noise, t), t, context, batches.without(pooled, options.unpooled), torch.ones_like(t))
-        weights = 1 + options.focus * covered
+        v = flow.velocity(compiled, noised(clean, noise, t), t, context, batches.without(pooled, options.unpooled), torch.ones_like(t), where)
+        weights = 1 + options.focus * covered[:, where]
         loss = ((v - (noise - clean)).square().mean(-1) * weights).sum() / weights.sum()
         (loss + lessons.loss(context, pooled, *answers) if lessons else loss).backward()
         parallel.average_gradients(model)
@@ -288,6 +307,8 @@ if __name__ == "__main__":
     parser.add_argument("--first", type=int, default=COMMON, help="so many of the nouns, the commonest, are in most samples: few in a short training")
     parser.add_argument("--first-share", type=float, default=0.68, help="of the samples, for these nouns but for those that must be recognised")
     parser.add_argument("--alone", type=float, help="share of the samples with one drawing, in the place of the cache's own")
+    parser.add_argument("--window", type=int, default=flow.GRID, help="side of the part of the picture that a step sees, in tokens of 8")
+    parser.add_argument("--words", type=int, default=T5_LENGTH, help="T5 tokens that a caption may have, and is padded to")
     parser.add_argument("--unpooled", type=float, default=0.35, help="share of the samples without the pooled vector")
     parser.add_argument("--focus", type=float, default=1.0, help="how much more the tokens with drawings count than the background")
     parser.add_argument("--read", type=float, default=0.0, help="the text encoders go on learning, with this weight of the loss of reading; 0 leaves them frozen")
