@@ -110,9 +110,12 @@ describe("an answer", () => {
   });
 
   test("that takes longer to draw than anybody may idle is waited for", async () => {
-    const startedMs = performance.now();
-    const response = await server.fetch(route, { ...small, size: "256x256", steps: 150 });
-    expect(response.status).toBe(200);
-    expect(performance.now() - startedMs).toBeGreaterThan(patience.readMs);
+    let tookMs = 0;
+    for (let n = 1; tookMs <= patience.readMs; n *= 2) {
+      const startedMs = performance.now();
+      const response = await server.fetch(route, { ...small, size: "256x256", steps: 150, n });
+      expect(response.status).toBe(200);
+      tookMs = performance.now() - startedMs;
+    }
   });
 });
