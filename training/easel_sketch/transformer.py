@@ -307,7 +307,7 @@ if __name__ == "__main__":
     parser.add_argument("--first", type=int, default=COMMON, help="so many of the nouns, the commonest, are in most samples: few in a short training")
     parser.add_argument("--first-share", type=float, default=0.68, help="of the samples, for these nouns but for those that must be recognised")
     parser.add_argument("--alone", type=float, help="share of the samples with one drawing, in the place of the cache's own")
-    parser.add_argument("--window", type=int, default=flow.GRID, help="side of the part of the picture that a step sees, in tokens of 8")
+    parser.add_argument("--window", type=int, default=flow.GRID, help="side, in tokens, of the part of the picture that a step sees")
     parser.add_argument("--words", type=int, default=T5_LENGTH, help="T5 tokens that a caption may have, and is padded to")
     parser.add_argument("--unpooled", type=float, default=0.35, help="share of the samples without the pooled vector")
     parser.add_argument("--focus", type=float, default=1.0, help="how much more the tokens with drawings count than the background")
