@@ -3,8 +3,8 @@
     python -m easel_sketch.begin_from ../models/easel-sketch --work WORK
 
 The networks' sizes must be those that the folder was made with. The vocabulary may have grown: where WORK has tokenizers of its own, each
-of their tokens begins as the mean of what the folder's encoders knew of its text, and the encoders learn the rest beside the
-transformer (`transformer --read`).
+of their tokens begins as the mean of what the folder's encoders knew of its text, and the encoders learn the rest by
+`text_encoders --widen` and beside the transformer (`transformer --read`).
 """
 
 import argparse

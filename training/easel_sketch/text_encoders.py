@@ -4,8 +4,8 @@
 
 The T5 encoder gives the context (one vector a token), the CLIP text model the pooled vector. `reading`'s heads must answer
 from either; the transformer can only learn to draw what these features tell apart. Encoding is exactly FluxPipeline's: padded to
-the full length, without an attention mask for T5. Both begin with what `lexicon` says of single words. Goes on from its checkpoint
-when run again.
+the full length, without an attention mask for T5. Both begin with what `lexicon` says of single words, or, with `--widen`,
+with what they know. Goes on from its checkpoint when run again.
 """
 
 import argparse
@@ -213,11 +213,9 @@ def look_around(t5: T5EncoderModel) -> None:
 
 
 def optimizers(modules: nn.ModuleDict) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of T5's layers, which learn slowly otherwise; AdamW for all else that learns. The key `times` of a group multiplies its rate."""
+    """Muon for the matrices of T5's layers, which learn slowly otherwise; AdamW for all else. The key `times` of a group multiplies its rate."""
     matrices, biases, rest = [], [], []
     for name, parameter in modules.named_parameters():
-        if not parameter.requires_grad:
-            continue
         if "relative_attention_bias" in name:
             biases.append(parameter)
         elif ".t5.encoder.block." in name and parameter.ndim == 2:
