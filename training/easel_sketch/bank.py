@@ -18,6 +18,7 @@ from PIL import Image
 from . import colour as colours
 from .layout import Slot, lay_out
 from .scenes import EYED, SIZE, Scene
+from .styles import in_style
 from .vocabulary import COLOUR_VALUES, NOUNS
 
 
@@ -44,7 +45,6 @@ class Drawing:
 
 # How the light of a time falls on things: a colour, and how much of it.
 TINTS = {"night": ((38, 44, 100), 0.2), "sunset": ((190, 80, 90), 0.14), "dawn": ((255, 214, 214), 0.1)}
-PIXELS = 64  # a side of pixel art
 
 
 class ArtBank:
@@ -53,7 +53,7 @@ class ArtBank:
     def __init__(self, folder: Path):
         self._file = zipfile.ZipFile(folder / "art.zip")
         index = json.loads(self._file.read("index.json"))
-        self._drawings = {(d["noun"], d["style"], d["pose"]): d for d in index["drawings"]}
+        self._drawings = {(d["noun"], d["pose"]): d for d in index["drawings"]}
         self._backgrounds: dict[str, int] = index["backgrounds"]
         self._shadow = _soft_ellipse()
 
@@ -62,17 +62,16 @@ class ArtBank:
         name = f"{scene.place}/{scene.time or 'day'}"
         if name not in self._backgrounds or scene.place == "unnamed" and scene.time is None:
             name = scene.place
+        if name == "unnamed" and any((thing.colour or NOUNS[thing.noun].natural) == "white" for thing in scene.things):
+            name = "unnamed behind white"
         picture = self._background(name, rng.randrange(self._backgrounds[name])).copy()
         instances = [self._paint(picture, scene, slot) for slot in lay_out(scene, rng)]
-        if scene.style == "pixel":
-            picture = _pixelate(picture)
-        return np.asarray(picture), instances
+        return np.asarray(in_style(picture, scene.style, rng)), instances
 
     def _paint(self, picture: Image.Image, scene: Scene, slot: Slot) -> Instance:
         thing = slot.thing
         noun = NOUNS[thing.noun]
-        style = {None: noun.styles[0], "pixel": "flat"}.get(scene.style, scene.style)
-        drawing = self._drawing(thing.noun, style, thing.pose)
+        drawing = self._drawing(thing.noun, thing.pose)
         side = slot.size * SIZE
         scale = side / max(drawing.picture.size)
         width, height = (max(1, round(scale * length)) for length in drawing.picture.size)
@@ -96,8 +95,8 @@ class ArtBank:
         return Instance(thing.noun, thing.colour or noun.natural, box)
 
     @lru_cache(maxsize=None)
-    def _drawing(self, noun: str, style: str, pose: str | None) -> Drawing:
-        entry = self._drawings[noun, style, pose]
+    def _drawing(self, noun: str, pose: str | None) -> Drawing:
+        entry = self._drawings[noun, pose]
         picture = self._open(f"drawings/{entry['file']}.webp", "RGBA")
         mask = self._open(f"drawings/{entry['file']}-mask.png", "L") if entry["shade"] is not None else None
         return Drawing(picture, mask, entry["shade"] or 0.0)
@@ -122,8 +121,3 @@ def _soft_ellipse() -> Image.Image:
     """A mask that fades from a quarter in its middle to nothing at its edge."""
     y, x = np.mgrid[-1:1:32j, -1:1:64j]
     return Image.fromarray((64 * np.clip(1 - x**2 - y**2, 0, 1)).astype(np.uint8))
-
-
-def _pixelate(picture: Image.Image) -> Image.Image:
-    small = picture.resize((PIXELS, PIXELS), Image.Resampling.BOX)
-    return small.point([24 * round(v / 24) for v in range(256)] * 3).resize((SIZE, SIZE), Image.Resampling.NEAREST)

@@ -2,8 +2,8 @@
 
     python -m easel_sketch.cache --work WORK --scenes 20000
 
-Writes latents.npy (float16 [N, 16, 16, 16]), covered.npy (uint8 [N, 8, 8]: how much of each token's cell is inside a drawing's box, of 255)
-and, in cached.json, how many are done and of which mix. Scene `i` is made from seed `i` and the mix
+Writes latents.npy (float16 [N, 16, 16, 16]), covered.npy (uint8 [N, 8, 8]: how much of each token's cell is inside a drawing's box, of 255),
+standing.npy (uint8 [N, 8, 8]: the number of the thing in the cell, from 1, or 0) and, in cached.json, how many are done and of which mix. Scene `i` is made from seed `i` and the mix
 alone, so the cache can be extended later and nothing about the scenes needs to be stored.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from . import autoencoder
-from .bank import ArtBank
+from .bank import ArtBank, Instance
 from .common import DEVICE, end_of_run, is_time_up, to_tensor
 from .flow import GRID
 from .scenes import MIXES, SIZE, Scene, random_scene
@@ -45,11 +45,12 @@ class Renders(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return self.stop - self.start
 
-    def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """The picture, and what of it drawings cover, as in covered.npy."""
+    def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The picture, what of it drawings cover, and what stands where, as in covered.npy and standing.npy."""
         self.bank = self.bank or ArtBank(self.work)
-        picture, instances = self.bank.render(*cached_scene(self.start + i, self.mix))
-        return picture, covered([instance.box for instance in instances])
+        scene, rng = cached_scene(self.start + i, self.mix)
+        picture, instances = self.bank.render(scene, rng)
+        return picture, covered([instance.box for instance in instances]), standing(scene, instances)
 
 
 def covered(boxes: list[tuple[int, int, int, int]]) -> np.ndarray:
@@ -60,39 +61,48 @@ def covered(boxes: list[tuple[int, int, int, int]]) -> np.ndarray:
     return mask.reshape(GRID, SIZE // GRID, GRID, SIZE // GRID).mean((1, 3)).round().astype(np.uint8)
 
 
+def standing(scene: Scene, instances: list[Instance]) -> np.ndarray:
+    """uint8 [8, 8]: for each token's cell the number of the thing, from 1 in the order of `scene.things`, in whose box its middle lies; the last painted wins."""
+    numbers = {thing.noun: i for i, thing in enumerate(scene.things, 1)}
+    grid = np.zeros((GRID, GRID), np.uint8)
+    for instance in instances:
+        first_x, first_y, last_x, last_y = (round(GRID * edge / SIZE) for edge in instance.box)
+        grid[first_y:last_y, first_x:last_x] = numbers[instance.noun]
+    return grid
+
+
 @torch.no_grad()
 def fill(work: Path, mix: str, count: int, workers: int) -> None:
-    """Goes on where it stopped; a cache of another mix, or one without covered.npy, is begun afresh."""
+    """Goes on where it stopped; a cache of another mix, or one without standing.npy, is begun afresh."""
     model = autoencoder.load(work).to(DEVICE, memory_format=torch.channels_last)
     latents = _open(work / "latents.npy", np.float16, (count, 16, 16, 16))
     counter = work / "cached.json"
-    cached = json.loads(counter.read_text()) if counter.exists() and (work / "covered.npy").exists() else {}
-    cover = _open(work / "covered.npy", np.uint8, (count, GRID, GRID))
+    cached = json.loads(counter.read_text()) if counter.exists() and (work / "standing.npy").exists() else {}
+    cover, stand = (_open(work / name, np.uint8, (count, GRID, GRID)) for name in ("covered.npy", "standing.npy"))
     done = start = cached["scenes"] if cached.get("mix") == mix else 0
     counter.write_text(json.dumps({"scenes": done, "mix": mix}))  # before anything of another mix is overwritten
     started = time.time()
     loader = torch.utils.data.DataLoader(Renders(work, mix, done, count), BATCH, collate_fn=_stacked, num_workers=workers)
-    for pictures, shares in loader:
+    for pictures, shares, things in loader:
         pixels = to_tensor(pictures).to(DEVICE, memory_format=torch.channels_last)
         latents[done : done + len(pictures)] = autoencoder.encode_mean(model, pixels).cpu().numpy()
-        cover[done : done + len(pictures)] = shares
+        cover[done : done + len(pictures)], stand[done : done + len(pictures)] = shares, things
         done += len(pictures)
         if done // 2000 > (done - len(pictures)) // 2000:
             counter.write_text(json.dumps({"scenes": done, "mix": mix}))
             print(f"{done} scenes, {(done - start) / (time.time() - started):.0f} a second", flush=True)
         if is_time_up():
             break
-    latents.flush()
-    cover.flush()
+    for array in (latents, cover, stand):
+        array.flush()
     counter.write_text(json.dumps({"scenes": done, "mix": mix}))
     sample = np.asarray(latents[: min(done, 4000)], np.float32)
     print("latent channel means", sample.mean((0, 2, 3)).round(2), "deviations", sample.std((0, 2, 3)).round(2))
     end_of_run(done, count)
 
 
-def _stacked(rendered: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    pictures, shares = zip(*rendered)
-    return np.stack(pictures), np.stack(shares)
+def _stacked(rendered: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
+    return tuple(np.stack(parts) for parts in zip(*rendered))
 
 
 def _open(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:

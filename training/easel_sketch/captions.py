@@ -16,13 +16,13 @@ from .scenes import Scene, Thing
 from .vocabulary import COLOURS, NOUNS, PLACES, STYLES, TIMES
 
 PREFIXES = [
-    "a picture of", "an illustration of", "a drawing of", "an image of", "a painting of", "a photo of", "a sketch of", "a photograph of",
+    "a picture of", "an illustration of", "a drawing of", "an image of", "a painting of", "a photo of", "a photograph of",
     "draw", "please draw", "paint", "show me", "make", "make me a picture of", "generate", "create an image of", "i want",
     "i would like to see", "can you draw", "there is", "here is", "a scene with", "picture of", "image of",
 ]  # fmt: skip
 SUFFIXES = [
     "digital art", "high quality", "illustration", "simple", "minimalist", "very detailed", "highly detailed", "4k", "masterpiece", "beautiful",
-    "photorealistic", "oil painting", "watercolor", "cute style", "cinematic lighting", "trending", "best quality", "close up", "wide shot",
+    "photorealistic", "oil painting", "3d render", "pixel art", "cute style", "cinematic lighting", "trending", "best quality", "close up", "wide shot",
     "children's book", "soft light", "please", "8k uhd", "award winning", "sharp focus", "no text", "colorful", "professional",
 ]  # fmt: skip
 ADJECTIVES = [
@@ -142,8 +142,6 @@ def _thing(thing: Thing, marks: tuple[str, str], rng: random.Random, near: float
     noun = NOUNS[thing.noun]
     name = _name(thing, rng, near)
     colour = thing.colour
-    if colour is None and noun.natural and not noun.colours and rng.random() < 0.2:
-        colour = noun.natural
     if colour:
         colour = rng.choice(SAME_COLOUR.get(colour, [colour]))
     words = f"{marks[0]}{plural(name) if thing.count > 1 else name}{marks[1]}"

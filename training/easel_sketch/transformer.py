@@ -4,7 +4,7 @@
 
 Captions are written afresh for every visit of a scene; a tenth are empty, for classifier-free guidance. Every so often the log
 gains a caption gap (the loss at t = 0.9 with the right and with shuffled captions; no gap means the prompt is ignored) and a sheet of
-pictures is drawn from the averaged weights. With `--read` the text encoders go on learning: from the pictures, and to read. With
+pictures is drawn from the averaged weights. With `--plan` the transformer must tell what stands where. With `--read` the text encoders go on learning: from the pictures, and to read. With
 `--unpooled` some samples come without the pooled vector, which names one thing only: so the transformer learns to draw from the context,
 which names all.
 """
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from . import autoencoder, flow, parallel, reading, text_encoders
+from . import autoencoder, flow, parallel, planning, reading, text_encoders
 from .cache import cached_scenes
 from .captions import Span, load_strangers, named_caption
 from .common import (
@@ -38,6 +38,7 @@ from .common import (
 from .lessons import RATE as LESSON_RATE
 from .lessons import Lessons
 from .muon import Muon
+from .planning import Planner
 from .scenes import COMMON, Scene
 from .tokenizers import T5_LENGTH
 from .vocabulary import NOUNS
@@ -59,7 +60,7 @@ class Visits(torch.utils.data.IterableDataset):
 
     def __init__(self, work: Path, batch: int, first: int, first_share: float, alone: float | None, words: int, seed: int):
         self.latents = np.load(work / "latents.npy", mmap_mode="r")
-        self.covered = np.load(work / "covered.npy", mmap_mode="r")
+        self.covered, self.standing = (np.load(work / name, mmap_mode="r") for name in ("covered.npy", "standing.npy"))
         self.scenes = cached_scenes(work)
         self.tokens = text_encoders.Tokens(work)
         self.strangers = load_strangers(work)
@@ -87,8 +88,8 @@ class Visits(torch.utils.data.IterableDataset):
     def of(self, indices: list[int], empty_share: float, words: int, rng: random.Random) -> tuple[torch.Tensor, ...]:
         """Captions of at most `words` T5 tokens, padded to these.
 
-        Also how much of each token is drawing, [B, 64] in 0…1, and the answers that the captions give, as `reading` has them: [B, T, OF_THINGS] and
-        [B, OF_POOLED].
+        Also how much of each token is drawing, [B, 64] in 0…1, what stands there, as `planning` has it, [B, 64, OF_CELLS], and the answers that the
+        captions give, as `reading` has them: [B, T, OF_THINGS] and [B, OF_POOLED].
         """
         empty = [rng.random() < empty_share for _ in indices]
         captions, spans = zip(*(("", []) if none else self._caption(self.scenes[i], words, rng) for i, none in zip(indices, empty)))
@@ -98,7 +99,9 @@ class Visits(torch.utils.data.IterableDataset):
         latents = torch.from_numpy(np.stack([self.latents[i] for i in indices]))
         covered = torch.from_numpy(np.stack([self.covered[i] for i in indices])).flatten(1) / 255
         clip_ids, t5_ids = self.tokens(list(captions))
-        return latents, clip_ids, t5_ids[:, :words], covered, torch.tensor(of_tokens), torch.tensor(of_scenes)
+        of_cells = torch.tensor([planning.about_cells(self.scenes[i], self.standing[i].flatten().tolist()) for i in indices])
+        of_cells[torch.tensor(empty)] = reading.UNASKED
+        return latents, clip_ids, t5_ids[:, :words], covered, of_cells, torch.tensor(of_tokens), torch.tensor(of_scenes)
 
     def _caption(self, scene: Scene, words: int, rng: random.Random) -> tuple[str, list[Span]]:
         """The first of a few that is short enough, else one that will be cut."""
@@ -130,10 +133,11 @@ class Batches:
     def _encode(self, clip_ids: torch.Tensor, t5_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return text_encoders.encode(self.encoders, clip_ids.to(DEVICE), t5_ids.to(DEVICE))
 
-    def next(self) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-        """Packed latents, context and pooled; what is drawing; and the answers."""
-        latents, clip_ids, t5_ids, covered, *answers = next(self.loader)
-        return self.ready(latents, clip_ids, t5_ids), covered.to(DEVICE), tuple(part.to(DEVICE) for part in answers)
+    def next(self) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor, torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        """Packed latents, context and pooled; what is drawing; what stands where; and the captions' answers."""
+        latents, clip_ids, t5_ids, *more = next(self.loader)
+        covered, of_cells, *answers = (part.to(DEVICE) for part in more)
+        return self.ready(latents, clip_ids, t5_ids), covered, of_cells, tuple(answers)
 
     def without(self, pooled: torch.Tensor, share: float) -> torch.Tensor:
         """`pooled` with that of an empty caption in `share` of its rows."""
@@ -226,26 +230,36 @@ def train(options: argparse.Namespace) -> None:
         if checkpoint.exists() and (stored := load_checkpoint(checkpoint).get("lessons")):
             lessons.load_state_dict(stored)
         lesson_optimizer = lessons.optimizer()
+    planner = Planner(model).to(DEVICE) if options.plan else None
+    if planner:
+        if checkpoint.exists() and (stored := load_checkpoint(checkpoint).get("planner")):
+            planner.load_state_dict(stored)
+        planner_optimizer = torch.optim.AdamW(planner.parameters(), lr=1.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     gap = CaptionGap(batches)
     decoder = autoencoder.load(work).decoder.to(DEVICE)
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(batches.visits.scenes)} scenes, from step {start}", flush=True)
     compiled = torch.compile(model, dynamic=False) if options.compile else model
     shadow = flow.build(**shape).to(DEVICE).eval()
-    recent, started = [], time.time()
+    recent, plans, started = [], [], time.time()
 
     for step in range(start, stop):
         rate = learning_rate(step, steps, options.rate, warmup=options.warmup, decay_from=options.decay_from)
         for optimizer in made:
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        (clean, context, pooled), covered, answers = batches.next()
+        (clean, context, pooled), covered, of_cells, answers = batches.next()
         where = batches.window(options.window)
         clean = clean[:, where]
         noise, t = batches.noise_and_times(clean)
         v = flow.velocity(compiled, noised(clean, noise, t), t, context, batches.without(pooled, options.unpooled), torch.ones_like(t), where)
         weights = 1 + options.focus * covered[:, where]
         loss = ((v - (noise - clean)).square().mean(-1) * weights).sum() / weights.sum()
-        (loss + lessons.loss(context, pooled, *answers) if lessons else loss).backward()
+        total = loss + lessons.loss(context, pooled, *answers) if lessons else loss
+        if planner:
+            planning_loss, planned = planner.loss(of_cells[:, where])
+            total = total + options.plan * planning_loss
+            plans += planned[t > 0.85].tolist()
+        total.backward()
         parallel.average_gradients(model)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         if lessons:
@@ -255,6 +269,11 @@ def train(options: argparse.Namespace) -> None:
             lesson_optimizer.step()
             lesson_optimizer.zero_grad(set_to_none=True)
             lessons.average.update(lessons.encoders)
+        if planner:
+            parallel.average_gradients(planner)
+            planner_optimizer.param_groups[0]["lr"] = rate
+            planner_optimizer.step()
+            planner_optimizer.zero_grad(set_to_none=True)
         for optimizer in made:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -264,10 +283,11 @@ def train(options: argparse.Namespace) -> None:
         if parallel.RANK == 0 and (step % 20 == 19 or ends):
             rate_of = (step + 1 - start) * options.batch / (time.time() - started)
             mean = torch.stack(recent).mean().item()
-            print(f"step {step + 1} ({(step + 1) * options.batch} samples) loss {mean:.4f} {rate_of:.0f} samples/s", flush=True)
-            recent = []
+            print(f"step {step + 1} ({(step + 1) * options.batch} samples) loss {mean:.4f} {rate_of:.0f} samples/s" + (f" planned {100 * np.nanmean(plans):.1f} %" if plans else ""), flush=True)
+            recent, plans = [], []
         if parallel.RANK == 0 and (step % options.save_every == options.save_every - 1 or ends):
-            save_training(checkpoint, model, average, made, step + 1, **({"lessons": lessons.state_dict()} if lessons else {}))
+            more = {name: part.state_dict() for name, part in (("lessons", lessons), ("planner", planner)) if part}
+            save_training(checkpoint, model, average, made, step + 1, **more)
             average.copy_to(shadow)
             with lessons.averaged() if lessons else nullcontext():
                 gaps = {at: gap(shadow, at) for at in (0.5, 0.9)}
@@ -312,6 +332,7 @@ if __name__ == "__main__":
     parser.add_argument("--unpooled", type=float, default=0.35, help="share of the samples without the pooled vector")
     parser.add_argument("--focus", type=float, default=1.0, help="how much more the tokens with drawings count than the background")
     parser.add_argument("--read", type=float, default=0.0, help="the text encoders go on learning, with this weight of the loss of reading; 0 leaves them frozen")
+    parser.add_argument("--plan", type=float, default=0.0, help="weight of telling, inside the transformer, what will stand where; 0 asks for nothing")
     parser.add_argument("--muon", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     parallel.start()

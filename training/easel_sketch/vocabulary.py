@@ -15,8 +15,7 @@ class Noun:
     kind: str
     words: tuple[str, ...]  # that mean it
     near: tuple[str, ...]  # that mean a kind of it, or something so like it that it may stand for it
-    styles: tuple[str, ...]  # there are drawings in
-    painted: tuple[str, ...]  # styles in which it can take a colour word
+    painted: bool  # whether it can take a colour word
     natural: str | None  # colour word of its own look, where one fits
     dress: str | None  # colour that it wears when none is named, since its drawing is grey
     poses: tuple[str, ...]
@@ -25,8 +24,8 @@ class Noun:
 
     @property
     def colours(self) -> tuple[str, ...]:
-        """Colour words that it may take in the usual style."""
-        return tuple(COLOURS) if self.styles[0] in self.painted else ()
+        """Colour words that it may take."""
+        return tuple(COLOURS) if self.painted else ()
 
 
 @dataclass(frozen=True)
@@ -52,19 +51,13 @@ PLURAL_WORDS: frozenset[str] = frozenset(_DATA["plural"])
 MASS_WORDS: frozenset[str] = frozenset(_DATA["mass"])
 
 
-def _with_pixels(styles: list[str]) -> tuple[str, ...]:
-    """Pixel art is made of flat drawings."""
-    return (*styles, "pixel") if "flat" in styles else tuple(styles)
-
-
 NOUNS: dict[str, Noun] = {
     entry["name"]: Noun(
         name=entry["name"],
         kind=entry["kind"],
         words=tuple(entry["words"]),
         near=tuple(entry["near"]),
-        styles=_with_pixels(entry["styles"]),
-        painted=_with_pixels(entry["painted"]),
+        painted=entry.get("painted", False),
         natural=entry.get("dress", entry.get("natural")),
         dress=entry.get("dress"),
         poses=tuple(entry.get("poses", ())),
