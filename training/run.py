@@ -54,7 +54,7 @@ SIZES = {
         text_encoders=options("--steps 4000"),
         cache=options(f"--scenes 300000 --workers {CPUS - 1}"),
         judge=options(f"--pictures 60000 --steps 12000 --batch 128 --width 96 --workers {CPUS - 1}"),
-        transformer=options(f"--steps 12000 --batch 512 --read 0.1 --rate 1.5e-3 --warmup 300 --save-every 1000 --compile --workers {min(8, CPUS - 1)}"),
+        transformer=options(f"--steps 12000 --batch 512 --read 0.1 --plan 0.1 --rate 1.5e-3 --warmup 300 --save-every 1000 --compile --workers {min(8, CPUS - 1)}"),
         distil=options("--steps 1200 --batch 512 --together 256 --draw-every 12 --save-every 400 --compile"),
     ),
     # What a CPU can do in a night.
@@ -64,7 +64,7 @@ SIZES = {
         text_encoders=options("--steps 1500 --mix usual"),
         cache=options("--scenes 20000 --mix usual"),
         judge=options("--pictures 20000 --steps 6000"),
-        transformer=options("--steps 12000 --batch 64 --read 0.1"),
+        transformer=options("--steps 12000 --batch 64 --read 0.1 --plan 0.1"),
         distil=options("--steps 400"),
     ),
     "rehearsal": Size(
@@ -73,7 +73,7 @@ SIZES = {
         text_encoders=options("--steps 10"),
         cache=options("--scenes 320"),
         judge=options("--pictures 64 --steps 10 --batch 16"),
-        transformer=options("--steps 10 --batch 16 --read 0.1 --save-every 5 --no-compile"),
+        transformer=options("--steps 10 --batch 16 --read 0.1 --plan 0.1 --save-every 5 --no-compile"),
         distil=options("--steps 10 --batch 8 --together 4 --save-every 5"),
     ),
 }

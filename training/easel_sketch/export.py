@@ -111,7 +111,7 @@ if __name__ == "__main__":
     parser.add_argument("--checkpoint", default="transformer")
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=20, help="default steps, written to easel.json")
-    parser.add_argument("--guidance", type=float, default=4.0, help="default scale of guidance, written to easel.json")
+    parser.add_argument("--guidance", type=float, default=3.0, help="default scale of guidance, written to easel.json")
     parser.add_argument("--distilled", action="store_true", help="the checkpoint has guidance in its embedding (easel_sketch.distil): one pass a step")
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--double", type=int, default=2)

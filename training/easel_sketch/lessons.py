@@ -1,4 +1,4 @@
-"""The text encoders' further training beside the transformer: to give what that draws best from, and still to read (`reading`)."""
+"""What is trained beside the transformer: its text encoders, to give what it draws best from and still to read (`reading`)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,27 +7,46 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from . import appearance, text_encoders
+from . import appearance, parallel, text_encoders
 from .common import DEVICE, Average, load_checkpoint, save_checkpoint
 from .reading import Reader
 
 RATE = 0.3  # the learning rate, in shares of the transformer's
 
 
+class Learner:
+    """A module and its own AdamW."""
+
+    def __init__(self, module: nn.Module):
+        self.module = module
+        self.optimizer = torch.optim.AdamW(module.parameters(), lr=1.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+
+    def step(self, rate: float) -> None:
+        """With the workers' mean gradient, at most of length one."""
+        parallel.average_gradients(self.module)
+        nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
+        self.optimizer.param_groups[0]["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+
 class Lessons:
-    """The averages, the loss and the state of it."""
+    """The text encoders' averages, loss, steps and state."""
 
     def __init__(self, work: Path, encoders: nn.ModuleDict, weight: float):
         self.work, self.encoders, self.weight = work, encoders.requires_grad_(True), weight
         self.reader = _reader(work).to(DEVICE)
         self.modules = nn.ModuleDict({"encoders": self.encoders, "reader": self.reader})
         self.average = Average(self.encoders, 0.998)
-
-    def optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(self.modules.parameters(), lr=1.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+        self.learner = Learner(self.modules)
 
     def loss(self, context: torch.Tensor, pooled: torch.Tensor, of_tokens: torch.Tensor, of_scenes: torch.Tensor) -> torch.Tensor:
         return self.weight * (self.reader.context_loss(context, of_tokens, of_scenes) + self.reader.pooled_loss(pooled, of_scenes))
+
+    def step(self, rate: float) -> None:
+        """`rate` is the transformer's."""
+        self.learner.step(RATE * rate)
+        self.average.update(self.encoders)
 
     def state_dict(self) -> dict:
         return {"modules": self.modules.state_dict(), "average": self.average.state_dict()}

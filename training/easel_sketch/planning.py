@@ -14,7 +14,6 @@ from .reading import NO_NOUN, NOUN_INDEX, UNASKED
 from .scenes import Scene
 from .vocabulary import COLOURS
 
-BLOCK = 1  # of the single-stream blocks, after which the heads look
 OF_CELLS = {"noun": NO_NOUN + 1, "colour": len(COLOURS) + 1}
 
 
@@ -36,7 +35,8 @@ class Planner(nn.Module):
         for head in self.heads.values():
             nn.init.zeros_(head.weight)
         self.seen: torch.Tensor | None = None
-        transformer.single_transformer_blocks[BLOCK].register_forward_hook(self._see)
+        blocks = transformer.single_transformer_blocks
+        blocks[(len(blocks) - 1) // 2].register_forward_hook(self._see)
 
     def _see(self, block: nn.Module, inputs: tuple, outputs: tuple[torch.Tensor, torch.Tensor]) -> None:
         self.seen = outputs[1]

@@ -35,8 +35,7 @@ from .common import (
     save_training,
     to_pictures,
 )
-from .lessons import RATE as LESSON_RATE
-from .lessons import Lessons
+from .lessons import Learner, Lessons
 from .muon import Muon
 from .planning import Planner
 from .scenes import COMMON, Scene
@@ -226,15 +225,12 @@ def train(options: argparse.Namespace) -> None:
     visits = Visits(work, options.batch // parallel.WORKERS, options.first, options.first_share, options.alone, options.words, seed=100 + 7 * start + parallel.RANK)
     batches = Batches(work, visits, options.workers)
     lessons = Lessons(work, batches.encoders, options.read) if options.read else None
-    if lessons:
-        if checkpoint.exists() and (stored := load_checkpoint(checkpoint).get("lessons")):
-            lessons.load_state_dict(stored)
-        lesson_optimizer = lessons.optimizer()
+    if lessons and checkpoint.exists() and (stored := load_checkpoint(checkpoint).get("lessons")):
+        lessons.load_state_dict(stored)
     planner = Planner(model).to(DEVICE) if options.plan else None
-    if planner:
-        if checkpoint.exists() and (stored := load_checkpoint(checkpoint).get("planner")):
-            planner.load_state_dict(stored)
-        planner_optimizer = torch.optim.AdamW(planner.parameters(), lr=1.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    if planner and checkpoint.exists() and (stored := load_checkpoint(checkpoint).get("planner")):
+        planner.load_state_dict(stored)
+    plan_learner = Learner(planner) if planner else None
     gap = CaptionGap(batches)
     decoder = autoencoder.load(work).decoder.to(DEVICE)
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(batches.visits.scenes)} scenes, from step {start}", flush=True)
@@ -263,17 +259,9 @@ def train(options: argparse.Namespace) -> None:
         parallel.average_gradients(model)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         if lessons:
-            parallel.average_gradients(lessons.modules)
-            torch.nn.utils.clip_grad_norm_(lessons.modules.parameters(), 1.0)
-            lesson_optimizer.param_groups[0]["lr"] = LESSON_RATE * rate
-            lesson_optimizer.step()
-            lesson_optimizer.zero_grad(set_to_none=True)
-            lessons.average.update(lessons.encoders)
-        if planner:
-            parallel.average_gradients(planner)
-            planner_optimizer.param_groups[0]["lr"] = rate
-            planner_optimizer.step()
-            planner_optimizer.zero_grad(set_to_none=True)
+            lessons.step(rate)
+        if plan_learner:
+            plan_learner.step(rate)
         for optimizer in made:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
