@@ -2,11 +2,11 @@
 
     torchrun --standalone --nproc-per-node 2 -m easel_sketch.transformer --work WORK
 
-Captions are written afresh for every visit of a scene; a tenth are empty, for classifier-free guidance. Every so often the log
-gains a caption gap (the loss at t = 0.9 with the right and with shuffled captions; no gap means the prompt is ignored) and a sheet of
-pictures is drawn from the averaged weights. With `--plan` the transformer must tell what stands where. With `--read` the text encoders go on learning: from the pictures, and to read. With
-`--unpooled` some samples come without the pooled vector, which names one thing only: so the transformer learns to draw from the context,
-which names all.
+Captions are written afresh for every visit of a scene; a tenth are empty, for classifier-free guidance. Every so often the log gains a
+caption gap (the loss at t = 0.9 with the right and with shuffled captions; no gap means the prompt is ignored) and a sheet of pictures
+is drawn from the averaged weights. With `--plan` the transformer must tell what stands where. With `--read` the text encoders go on
+learning: from the pictures, and to read. With `--unpooled` some samples come without the pooled vector, which names one thing only: so
+the transformer learns to draw from the context, which names all.
 """
 
 import argparse
@@ -271,7 +271,8 @@ def train(options: argparse.Namespace) -> None:
         if parallel.RANK == 0 and (step % 20 == 19 or ends):
             rate_of = (step + 1 - start) * options.batch / (time.time() - started)
             mean = torch.stack(recent).mean().item()
-            print(f"step {step + 1} ({(step + 1) * options.batch} samples) loss {mean:.4f} {rate_of:.0f} samples/s" + (f" planned {100 * np.nanmean(plans):.1f} %" if plans else ""), flush=True)
+            told = f" planned {100 * np.nanmean(plans):.1f} %" if plans else ""
+            print(f"step {step + 1} ({(step + 1) * options.batch} samples) loss {mean:.4f} {rate_of:.0f} samples/s{told}", flush=True)
             recent, plans = [], []
         if parallel.RANK == 0 and (step % options.save_every == options.save_every - 1 or ends):
             more = {name: part.state_dict() for name, part in (("lessons", lessons), ("planner", planner)) if part}
