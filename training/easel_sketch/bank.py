@@ -57,15 +57,15 @@ class ArtBank:
         self._backgrounds: dict[str, int] = index["backgrounds"]
         self._shadow = _soft_ellipse()
 
-    def render(self, scene: Scene, rng: random.Random) -> tuple[np.ndarray, list[Instance]]:
-        """Returns the picture, uint8 [256, 256, 3], and what was drawn, in the order of painting."""
+    def render(self, scene: Scene, rng: random.Random, exact: bool = False) -> tuple[np.ndarray, list[Instance]]:
+        """Returns the picture, uint8 [256, 256, 3], and what was drawn, in the order of painting; `exact` puts all things exactly in their slots."""
         name = f"{scene.place}/{scene.time or 'day'}"
         if name not in self._backgrounds or scene.place == "unnamed" and scene.time is None:
             name = scene.place
         if name == "unnamed" and any((thing.colour or NOUNS[thing.noun].natural) == "white" for thing in scene.things):
             name = "unnamed behind white"
         picture = self._background(name, rng.randrange(self._backgrounds[name])).copy()
-        instances = [self._paint(picture, scene, slot) for slot in lay_out(scene, rng)]
+        instances = [self._paint(picture, scene, slot) for slot in lay_out(scene, None if exact else rng)]
         return np.asarray(in_style(picture, scene.style, rng)), instances
 
     def _paint(self, picture: Image.Image, scene: Scene, slot: Slot) -> Instance:

@@ -49,7 +49,7 @@ class Renders(torch.utils.data.Dataset):
         """The picture, what of it drawings cover, and what stands where, as in covered.npy and standing.npy."""
         self.bank = self.bank or ArtBank(self.work)
         scene, rng = cached_scene(self.start + i, self.mix)
-        picture, instances = self.bank.render(scene, rng)
+        picture, instances = self.bank.render(scene, rng, exact=True)
         return picture, covered([instance.box for instance in instances]), standing(scene, instances)
 
 

@@ -1,6 +1,7 @@
 """Where things stand in a picture: one `Slot` for every drawing of a scene.
 
-Positions vary little on purpose: a small model learns what stays in place first.
+There are few slots on purpose. A thing alone is in the middle; two things have the same size in all relations, and stand whole tokens (an
+eighth of the picture) apart, so that what a small model learns of a drawing in one slot holds in the others.
 """
 
 import random
@@ -24,8 +25,8 @@ class Slot:
     grounded: bool
 
 
-def lay_out(scene: Scene, rng: random.Random) -> list[Slot]:
-    """Slots in the order in which they are painted, the farthest first."""
+def lay_out(scene: Scene, rng: random.Random | None) -> list[Slot]:
+    """Slots in the order in which they are painted, the farthest first; a little off their places, and of other sizes, with `rng`."""
     slots: list[Slot] = []
     for thing, region in zip(scene.things, _regions(scene)):
         slots += _fill(thing, region, is_open(scene), rng)
@@ -43,43 +44,38 @@ Region = tuple[float, float, float, float]  # left, top, right, bottom
 def _regions(scene: Scene) -> list[Region]:
     """One for each thing. Two are beside each other unless the relation says above or below; three stand in a row."""
     top, bottom = (0.1, 0.9) if is_open(scene) else (0.14, 0.95)
-    middle = 0.5 * (top + bottom)
+    upper, lower = (0.0, 0.0, 1.0, 0.5), (0.0, 0.5, 1.0, 1.0)
     match len(scene.things), scene.relation:
         case 1, _:
-            return [(0.06, top, 0.94, bottom)]
+            return [(0.0, top, 1.0, bottom)]
         case 2, "above":
-            return [(0.06, 0.05, 0.94, middle), (0.06, middle, 0.94, bottom)]
+            return [upper, lower]
         case 2, "below":
-            return [(0.06, middle, 0.94, bottom), (0.06, 0.05, 0.94, middle)]
+            return [lower, upper]
         case 2, "right":
-            return [(0.5, top, 0.97, bottom), (0.03, top, 0.5, bottom)]
+            return [(0.5, top, 1.0, bottom), (0.0, top, 0.5, bottom)]
         case count, _:
-            edges = [0.03 + 0.94 * i / count for i in range(count + 1)]
-            return [(left, top, right, bottom) for left, right in zip(edges, edges[1:])]
+            return [(i / count, top, (i + 1) / count, bottom) for i in range(count)]
 
 
-def _fill(thing: Thing, region: Region, is_open: bool, rng: random.Random) -> list[Slot]:
+def _fill(thing: Thing, region: Region, is_open: bool, rng: random.Random | None) -> list[Slot]:
     """Places `thing.count` drawings in rows, the fuller row in front."""
     left, top, right, bottom = region
     width, height = right - left, bottom - top
     rows = _rows(thing.count, width > 1.4 * height, height > 1.4 * width)
     cell = min(width / max(rows), height / len(rows))
-    alone = len(rows) == 1 and rows[0] == 1
-    natural = min(cell * (0.9 if alone else 0.94), 0.72)
-    size = min(natural * SIZE_FACTORS[thing.size] * rng.uniform(0.95, 1.03), cell * 1.02)
+    size = min(0.9 * cell * SIZE_FACTORS[thing.size] * (rng.uniform(0.95, 1.03) if rng else 1.0), cell * 1.02)
     floats = NOUNS[thing.noun].kind in FLOATING
     slots = []
     for row, columns in enumerate(rows):
-        if is_open or floats or height < 0.5:
-            middle = top + height * (row + 0.5) / len(rows)
-            base = middle + size / 2 if is_open or floats else bottom
+        if is_open or floats or height <= 0.5:
+            base = top + height * (row + 0.5) / len(rows) + size / 2
         else:
             base = bottom - (len(rows) - 1 - row) * cell * 0.96
         for column in range(columns):
             centre = left + width / 2 + (column - (columns - 1) / 2) * min(width / columns, cell * 1.15)
-            slots.append(
-                Slot(thing, centre + rng.uniform(-0.015, 0.015), base + rng.uniform(-0.01, 0.01), size, not floats and not is_open)
-            )
+            x, y = (rng.uniform(-0.015, 0.015), rng.uniform(-0.01, 0.01)) if rng else (0.0, 0.0)
+            slots.append(Slot(thing, centre + x, base + y, size, not floats and not is_open))
     return slots
 
 
