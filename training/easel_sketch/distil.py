@@ -1,6 +1,6 @@
 """Distils classifier-free guidance into the transformer's guidance embedding, as in FLUX.1-dev: one pass a step instead of two.
 
-    python -m easel_sketch.distil --work WORK --teacher transformer --name distilled
+    torchrun --standalone --nproc-per-node 2 -m easel_sketch.distil --work WORK --teacher transformer --name distilled
 
 The teacher draws fresh captions with guidance; every step of its way from noise to picture is an example of what the student should
 predict in one pass (Meng et al., "On Distillation of Guided Diffusion Models", 2023, first stage, but along the sampler's own ways, so
@@ -15,21 +15,22 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from . import autoencoder, flow, text_encoders
+from . import autoencoder, flow, parallel, text_encoders
 from .captions import caption, load_strangers
 from .common import DEVICE, Average, end_of_run, is_time_up, learning_rate, restore_training, save_sheet, save_training, to_pictures
-from .scenes import random_scene
+from .scenes import MIXES, Mix, random_scene
 from .transformer import SHEET_PROMPTS, averaged, optimizers
 
-FAVOURITE, LOWEST, HIGHEST = 4.0, 1.0, 6.0  # scales of guidance; half of the ways use the first
+FAVOURITE, LOWEST, HIGHEST = 3.0, 1.0, 6.0  # scales of guidance
+FAVOURED = 0.7  # share of the ways with the favourite one; the others have any
 POOL = 40  # batches of ways that are kept
 
 
 class Ways:
     """The teacher's ways from noise to pictures: points x, velocities v, times, scales of guidance and captions."""
 
-    def __init__(self, teacher, work: Path, seed: int, together: int):
-        self.teacher, self.together = teacher, together
+    def __init__(self, teacher, work: Path, mix: Mix, seed: int, together: int):
+        self.teacher, self.mix, self.together = teacher, mix, together
         self.tokens = text_encoders.Tokens(work)
         self.encoders = text_encoders.load(work, self.tokens).to(DEVICE)
         self.rng = random.Random(seed)
@@ -47,9 +48,9 @@ class Ways:
     def draw(self) -> None:
         """Adds a batch to the pool: x and v [steps, B, G², 64], times [steps], guidance [B], context and pooled."""
         count = self.together
-        context, pooled = self.encode([caption(random_scene(self.rng), self.rng, self.strangers) for _ in range(count)])
+        context, pooled = self.encode([caption(random_scene(self.rng, mix=self.mix), self.rng, self.strangers) for _ in range(count)])
         spread = LOWEST + (HIGHEST - LOWEST) * torch.rand(count, generator=self.generator)
-        scale = torch.where(torch.rand(count, generator=self.generator) < 0.5, FAVOURITE, spread).to(DEVICE)
+        scale = torch.where(torch.rand(count, generator=self.generator) < FAVOURED, FAVOURITE, spread).to(DEVICE)
         times = flow.schedule(self.rng.randint(12, 24))
         x = torch.randn(count, flow.GRID**2, flow.CHANNELS, generator=self.generator).to(DEVICE)
         points, velocities = [], []
@@ -85,8 +86,8 @@ def train(options: argparse.Namespace) -> None:
     average, made = Average(student, 0.99), optimizers(student, options.muon)
     start = restore_training(checkpoint, student, average, made)
     stop = min(steps, start + options.part)
-    compiled = torch.compile(student, dynamic=False) if options.compile else student
-    ways = Ways(teacher, work, seed=61 + start, together=options.together)
+    compiled, drawing = (torch.compile(model, dynamic=False) if options.compile else model for model in (student, teacher))
+    ways = Ways(drawing, work, MIXES[options.mix], seed=61 + 7 * start + parallel.RANK, together=options.together)
     decoder = autoencoder.load(work).decoder.to(DEVICE)
     shadow = flow.build(**shape).to(DEVICE).eval()
     sheet = ways.encode(SHEET_PROMPTS)
@@ -98,20 +99,21 @@ def train(options: argparse.Namespace) -> None:
         for optimizer in made:
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        x, v, t, scale, context, pooled = ways.batch(options.batch)
+        x, v, t, scale, context, pooled = ways.batch(options.batch // parallel.WORKERS)
         loss = F.mse_loss(flow.velocity(compiled, x, t, context, pooled, scale), v)
         loss.backward()
+        parallel.average_gradients(student)
         torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         for optimizer in made:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         average.update(student)
         recent.append(loss.detach())
-        ends = step + 1 == stop or is_time_up()
-        if step % 20 == 19 or ends:
+        ends = step + 1 == stop or parallel.WORKERS == 1 and is_time_up()
+        if parallel.RANK == 0 and (step % 20 == 19 or ends):
             print(f"step {step + 1} loss {torch.stack(recent).mean():.4f} {(time.time() - began) / (step + 1 - start):.2f} s/step", flush=True)
             recent = []
-        if step % options.save_every == options.save_every - 1 or ends:
+        if parallel.RANK == 0 and (step % options.save_every == options.save_every - 1 or ends):
             save_training(checkpoint, student, average, made, step + 1)
             average.copy_to(shadow)
             latents = flow.sample(shadow, *sheet, seed=1, steps=16, guidance=FAVOURITE)
@@ -128,17 +130,16 @@ if __name__ == "__main__":
     parser.add_argument("--name", default="distilled", help="of the checkpoint and the sheets")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--part", type=int, default=10**9, help="stop after this many steps; run again to go on")
-    parser.add_argument("--draw-every", type=int, default=24, help="steps between two batches of the teacher's ways")
-    parser.add_argument("--together", type=int, default=24, help="ways that the teacher draws at a time")
+    parser.add_argument("--mix", choices=MIXES, default="everything", help="of the scenes that captions describe")
+    parser.add_argument("--draw-every", type=int, default=24, help="steps between two batches of the teacher's ways, of each worker")
+    parser.add_argument("--together", type=int, default=32, help="ways that the teacher draws at a time")
     parser.add_argument("--save-every", type=int, default=100)
-    parser.add_argument("--batch", type=int, default=24)
+    parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=4e-4)
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--double", type=int, default=2)
     parser.add_argument("--single", type=int, default=4)
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--muon", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=False)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    train(arguments)
+    parallel.start()
+    train(parser.parse_args())
