@@ -1,5 +1,6 @@
 /** What work costs, in pixels × denoising steps: the unit of budgets, of fairness and of the expected duration. */
-import { readGenerationDefaults } from "../pipelines/model-card.ts";
+import { type GenerationParams, passesPerStep } from "../pipelines/generation-plan.ts";
+import { readCardedModel } from "../pipelines/model-card.ts";
 import type { GenerationJob } from "./engine-messages.ts";
 import type { PictureSize } from "./generation-request.ts";
 import type { Enlarging } from "./upscaler-catalog.ts";
@@ -13,14 +14,14 @@ export interface GenerationCost {
   enlarging: number;
 }
 
-/** FLUX.1-dev's default, the largest: what a reservation has too much is given back when the work ends. */
-const mostDefaultSteps = 28;
-
-/** The expected cost: width × height × steps × pictures, twice that when every step is also taken for a negative prompt; and what `upscale` takes. */
-export function generationCost({ params, pipeline, upscale }: GenerationJob): GenerationCost {
-  const { width, height, numImages, negativePrompt, trueCfgScale = Infinity } = params;
-  const steps = params.numInferenceSteps ?? defaultSteps(pipeline.modelDir);
-  const passes = negativePrompt !== undefined && trueCfgScale > 1 ? 2 : 1;
+/** The expected cost: width × height × steps × pictures, twice that when every step takes two passes; and what `upscale` takes. */
+export function generationCost({
+  params,
+  pipeline,
+  upscale,
+}: Pick<GenerationJob, "params" | "pipeline" | "upscale">): GenerationCost {
+  const { width, height, numImages } = params;
+  const { steps, passes } = expectedWork(params, pipeline.modelDir);
   const pixelsPerStep = width * height * passes;
   const enlarging = upscale === undefined ? 0 : numImages * enlargingCost({ width, height }, upscale);
   return { pixelSteps: pixelsPerStep * steps * numImages + enlarging, pixelsPerStep, enlarging };
@@ -31,11 +32,19 @@ export function enlargingCost({ width, height }: PictureSize, { factor, upscaler
   return width * height * factor ** 2 * upscaler.stepsPerPixel;
 }
 
-function defaultSteps(modelDir: string): number {
+/** FLUX.1-dev's, the largest default of steps: what a reservation has too much is given back when the work ends. */
+const mostDefaultSteps = 28;
+
+function expectedWork(params: GenerationParams, modelDir: string): { steps: number; passes: number } {
+  const { numInferenceSteps, negativePrompt, trueCfgScale = Infinity } = params;
   try {
-    return readGenerationDefaults(modelDir).numInferenceSteps;
+    const model = readCardedModel(modelDir);
+    return { steps: numInferenceSteps ?? model.defaults.numInferenceSteps, passes: passesPerStep(params, model) };
   } catch {
-    // A model that cannot be read is refused when it is loaded, with the reason.
-    return mostDefaultSteps;
+    // A single file has no configuration to read; a folder that cannot be read is refused when it is loaded, with the reason.
+    return {
+      steps: numInferenceSteps ?? mostDefaultSteps,
+      passes: negativePrompt !== undefined && trueCfgScale > 1 ? 2 : 1,
+    };
   }
 }

@@ -1,7 +1,7 @@
 /** What a request comes to with a model: the size that is drawn, the settings with their gaps filled, and what to tell. */
 import { planDrawnSize, resizingNotice, type Size } from "./drawn-size.ts";
 import type { ImageCondition } from "./image-conditioning.ts";
-import type { GenerationDefaults, ModelCard } from "./model-card.ts";
+import type { CardedModel } from "./model-card.ts";
 
 /** What to draw. Omitted values take the model's own defaults. */
 export interface GenerationParams {
@@ -39,11 +39,7 @@ export interface LoraFile {
 }
 
 /** What a model brings to a plan. */
-export interface PlannedModel {
-  card: ModelCard;
-  defaults: GenerationDefaults;
-  /** Whether the guidance scale is an input of the transformer. */
-  guidanceEmbeds: boolean;
+export interface PlannedModel extends CardedModel {
   /** Pixels of one token, along a side. */
   granularity: number;
 }
@@ -79,8 +75,14 @@ export function planGeneration(params: GenerationParams, model: PlannedModel): G
   };
 }
 
+/** How often a step runs the transformer: twice when classifier-free guidance takes it for a negative prompt, too. */
+export function passesPerStep(params: GenerationParams, model: CardedModel): 1 | 2 {
+  const { trueCfgScale, negativePrompt } = resolveGuidance(params, model);
+  return trueCfgScale > 1 && negativePrompt !== undefined ? 2 : 1;
+}
+
 /** What guides a request: the embedded scale, and classifier-free guidance against a negative prompt. */
-function resolveGuidance(params: GenerationParams, { card, defaults, guidanceEmbeds }: PlannedModel) {
+function resolveGuidance(params: GenerationParams, { card, defaults, guidanceEmbeds }: CardedModel) {
   const guidanceScale = params.guidanceScale ?? defaults.guidanceScale;
   if (card.trueCfgScale === undefined) {
     const { negativePrompt } = params;

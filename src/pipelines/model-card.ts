@@ -56,7 +56,22 @@ export function generationDefaults(card: ModelCard, transformer: FluxConfig): Ge
   };
 }
 
+/** What a model's files say of how to draw with it. */
+export interface CardedModel {
+  card: ModelCard;
+  defaults: GenerationDefaults;
+  /** Whether the guidance scale is an input of the transformer. */
+  guidanceEmbeds: boolean;
+}
+
+/** Of the model in a folder, without loading its networks. Throws `ModelInvalidError`. */
+export function readCardedModel(modelDir: string): CardedModel {
+  const card = readModelCard(modelDir);
+  const transformer = parseFluxConfig(ConfigReader.read(join(modelDir, "transformer")));
+  return { card, defaults: generationDefaults(card, transformer), guidanceEmbeds: transformer.guidanceEmbeds };
+}
+
 /** `generationDefaults` of the model in a folder, without loading its networks. Throws `ModelInvalidError`. */
 export function readGenerationDefaults(modelDir: string): GenerationDefaults {
-  return generationDefaults(readModelCard(modelDir), parseFluxConfig(ConfigReader.read(join(modelDir, "transformer"))));
+  return readCardedModel(modelDir).defaults;
 }
