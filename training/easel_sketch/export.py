@@ -2,7 +2,7 @@
 
     python -m easel_sketch.export --work WORK --to ../models/easel-sketch
 
-The folder is built beside its place and then renamed, so that readers never see half of it. README.md and samples.png are kept.
+The folder is built beside its place and then renamed, so that readers never see half of it. README.md and the pictures beside it are kept.
 """
 
 import argparse
@@ -95,7 +95,7 @@ def export(options: argparse.Namespace) -> None:
         "license": "MIT",
     }
     (fresh / "easel.json").write_text(json.dumps(defaults, indent=2) + "\n")
-    for kept in ("README.md", "samples.png"):
+    for kept in ("README.md", "samples.png", "styles.jpg"):
         if (target / kept).exists():
             shutil.copy(target / kept, fresh)
     if target.exists():
