@@ -1,6 +1,6 @@
 /** What work costs, in pixels × denoising steps: the unit of budgets, of fairness and of the expected duration. */
 import { type GenerationParams, passesPerStep } from "../pipelines/generation-plan.ts";
-import { readCardedModel } from "../pipelines/model-card.ts";
+import { type CardedModel, readCardedModel } from "../pipelines/model-card.ts";
 import type { GenerationJob } from "./engine-messages.ts";
 import type { PictureSize } from "./generation-request.ts";
 import type { Enlarging } from "./upscaler-catalog.ts";
@@ -32,19 +32,19 @@ export function enlargingCost({ width, height }: PictureSize, { factor, upscaler
   return width * height * factor ** 2 * upscaler.stepsPerPixel;
 }
 
-/** FLUX.1-dev's, the largest default of steps: what a reservation has too much is given back when the work ends. */
-const mostDefaultSteps = 28;
+/** Of a model that cannot be read, FLUX.1-dev's settings, with the most steps: what a reservation has too much is given back when the work ends. */
+const assumed = { card: { trueCfgScale: undefined }, defaults: { numInferenceSteps: 28 }, guidanceEmbeds: true };
 
 function expectedWork(params: GenerationParams, modelDir: string): { steps: number; passes: number } {
-  const { numInferenceSteps, negativePrompt, trueCfgScale = Infinity } = params;
+  const model = readIfPossible(modelDir) ?? assumed;
+  return { steps: params.numInferenceSteps ?? model.defaults.numInferenceSteps, passes: passesPerStep(params, model) };
+}
+
+function readIfPossible(modelDir: string): CardedModel | undefined {
   try {
-    const model = readCardedModel(modelDir);
-    return { steps: numInferenceSteps ?? model.defaults.numInferenceSteps, passes: passesPerStep(params, model) };
+    return readCardedModel(modelDir);
   } catch {
-    // A single file has no configuration to read; a folder that cannot be read is refused when it is loaded, with the reason.
-    return {
-      steps: numInferenceSteps ?? mostDefaultSteps,
-      passes: negativePrompt !== undefined && trueCfgScale > 1 ? 2 : 1,
-    };
+    // A single file has no configuration beside it; a folder that cannot be read is refused when it is loaded, with the reason.
+    return undefined;
   }
 }

@@ -1,7 +1,7 @@
 /** What a request comes to with a model: the size that is drawn, the settings with their gaps filled, and what to tell. */
 import { planDrawnSize, resizingNotice, type Size } from "./drawn-size.ts";
 import type { ImageCondition } from "./image-conditioning.ts";
-import type { CardedModel } from "./model-card.ts";
+import type { CardedModel, ModelCard } from "./model-card.ts";
 
 /** What to draw. Omitted values take the model's own defaults. */
 export interface GenerationParams {
@@ -62,36 +62,39 @@ const defaultTrueCfgScale = 4;
 /** @throws InvalidRequestError when the model cannot draw the size that is asked for. */
 export function planGeneration(params: GenerationParams, model: PlannedModel): GenerationSettings {
   const { defaults, card, granularity } = model;
-  const { negativePrompt, ...guidance } = resolveGuidance(params, model);
+  const { trueCfgScale, negativePrompt } = resolveTrueCfg(params, model);
   const drawn = planDrawnSize(params, granularity, card.nativeSize);
   return {
     drawn,
     numInferenceSteps: params.numInferenceSteps ?? defaults.numInferenceSteps,
-    ...guidance,
-    negativePrompt: guidance.trueCfgScale > 1 ? negativePrompt : undefined,
+    guidanceScale: params.guidanceScale ?? defaults.guidanceScale,
+    trueCfgScale,
+    negativePrompt: trueCfgScale > 1 ? negativePrompt : undefined,
     maxSequenceLength: params.maxSequenceLength ?? defaults.maxSequenceLength,
     stepCache: params.stepCache ?? 0,
     notices: settingsNotices(params, model, drawn),
   };
 }
 
+/** What decides on classifier-free guidance, besides the request. */
+type Guided = { card: Pick<ModelCard, "trueCfgScale">; guidanceEmbeds: boolean };
+
 /** How often a step runs the transformer: twice when classifier-free guidance takes it for a negative prompt, too. */
-export function passesPerStep(params: GenerationParams, model: CardedModel): 1 | 2 {
-  const { trueCfgScale, negativePrompt } = resolveGuidance(params, model);
+export function passesPerStep(params: GenerationParams, model: Guided): 1 | 2 {
+  const { trueCfgScale, negativePrompt } = resolveTrueCfg(params, model);
   return trueCfgScale > 1 && negativePrompt !== undefined ? 2 : 1;
 }
 
-/** What guides a request: the embedded scale, and classifier-free guidance against a negative prompt. */
-function resolveGuidance(params: GenerationParams, { card, defaults, guidanceEmbeds }: CardedModel) {
-  const guidanceScale = params.guidanceScale ?? defaults.guidanceScale;
+/** The scale of classifier-free guidance, and what to keep away from. */
+function resolveTrueCfg(params: GenerationParams, { card, guidanceEmbeds }: Guided) {
   if (card.trueCfgScale === undefined) {
     const { negativePrompt } = params;
     const trueCfgScale = params.trueCfgScale ?? (negativePrompt === undefined ? 1 : defaultTrueCfgScale);
-    return { guidanceScale, trueCfgScale, negativePrompt };
+    return { trueCfgScale, negativePrompt };
   }
   // Without an embedded scale, the guidance that is asked for can only be the classifier-free one.
   const asked = params.trueCfgScale ?? (guidanceEmbeds ? undefined : params.guidanceScale);
-  return { guidanceScale, trueCfgScale: asked ?? card.trueCfgScale, negativePrompt: params.negativePrompt ?? "" };
+  return { trueCfgScale: asked ?? card.trueCfgScale, negativePrompt: params.negativePrompt ?? "" };
 }
 
 function settingsNotices(params: GenerationParams, { card, guidanceEmbeds }: PlannedModel, drawn: Size): string[] {
