@@ -65,7 +65,7 @@ SIZES = {
         cache=options("--scenes 20000 --mix usual"),
         judge=options("--pictures 20000 --steps 6000"),
         transformer=options("--steps 12000 --batch 64 --read 0.1 --plan 0.1"),
-        distil=options("--steps 400"),
+        distil=options("--steps 400 --mix usual"),
     ),
     "rehearsal": Size(
         shape=options("--heads 2 --double 1 --single 1"),

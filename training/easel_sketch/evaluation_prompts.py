@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .english import article, is_countable, plural
-from .scenes import LARGEST_COUNT, Scene, Thing, is_held_out, is_sensible
+from .scenes import EARLIER_NAMES, LARGEST_COUNT, Scene, Thing, is_held_out, is_sensible
 from .vocabulary import HABITATS, NOUNS, PLACES, PLAIN
 
 KINDS = ("one object", "two objects", "counting", "colours", "position", "attribution")
@@ -34,7 +34,7 @@ class Question:
 
 
 # What the nouns of earlier lists are called now.
-_TODAY = {word: noun.name for noun in NOUNS.values() for word in noun.words if word not in NOUNS}
+_TODAY = {earlier: name for name, earlier in EARLIER_NAMES.items()}
 
 
 def read(path: Path) -> list[Question]:

@@ -1,7 +1,8 @@
 """Where things stand in a picture: one `Slot` for every drawing of a scene.
 
 There are few slots on purpose. A thing alone is in the middle; two things have the same size in all relations, and stand whole tokens (an
-eighth of the picture) apart, so that what a small model learns of a drawing in one slot holds in the others.
+eighth of the picture) apart, but in height where one flies and the other has ground to stand on: so what a small model learns of a drawing in
+one slot holds in the others.
 """
 
 import random
