@@ -11,12 +11,12 @@ another list; sketch-1.json was drawn from the 78 nouns of the first easel-sketc
 import argparse
 import json
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from .english import article, is_countable, plural
 from .scenes import EARLIER_NAMES, LARGEST_COUNT, Scene, Thing, is_held_out, is_sensible
-from .vocabulary import HABITATS, NOUNS, PLACES, PLAIN
+from .vocabulary import COLOURS, HABITATS, NOUNS, PLACES, PLAIN
 
 KINDS = ("one object", "two objects", "counting", "colours", "position", "attribution")
 PER_KIND = 90
@@ -53,6 +53,32 @@ def _record(question: Question) -> dict:
     things = [{key: value for key, value in asdict(thing).items() if value not in (None, 1)} for thing in scene.things]
     relation = {"relation": scene.relation} if scene.relation else {}
     return {"kind": question.kind, "prompt": question.prompt, "things": things, **relation, "place": scene.place}
+
+
+_OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
+
+
+def near_miss(question: Question, nouns: list[str], rng: random.Random) -> Scene:
+    """A scene that fails the prompt in one thing: another noun, one more or less, another colour or none, the
+    other side, or the colours exchanged."""
+    scene = question.scene
+    *others, last = scene.things
+    while True:
+        match question.kind:
+            case "counting":
+                things = (replace(last, count=last.count + rng.choice((-1, 1))),)
+            case "colours":
+                usual = None if NOUNS[last.noun].natural != last.colour else last.colour
+                things = (replace(last, colour=rng.choice((usual, rng.choice(COLOURS)))),)
+            case "position":
+                things = scene.things
+            case "attribution":
+                things = (replace(others[0], colour=last.colour), replace(last, colour=others[0].colour))
+            case _:
+                things = (*others, replace(last, noun=rng.choice(nouns)))
+        missed = replace(scene, things=things, relation=_OPPOSITE.get(scene.relation or "", scene.relation))
+        if missed != scene and 0 < things[0].count <= LARGEST_COUNT and (is_sensible(missed) or not is_sensible(scene)):
+            return missed
 
 
 Nouns = dict[str, list[str]]  # with the colours that each may be asked in

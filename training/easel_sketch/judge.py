@@ -31,9 +31,10 @@ SIDE = 128  # of the pictures that the judge sees
 CELL = 8  # pixels of these in a cell of the heat map
 GRID = SIDE // CELL
 MANY = len(COLOURS)  # the answer for a look of many colours
+UNSAID = -1  # not asked: a usual look fits a colour word more or less
 SURE = 0.3  # heat above which a centre counts: at 0.4 it misses true drawings, at 0.2 it is content with more ruined ones
 # No prompt of the evaluation names a style; threes show it more things in a step.
-MIX = Mix(two=0.35, three=0.25, counting=0.2, styles=(None,), coloured=0.6, must_weight=1.0)
+MIX = Mix(two=0.35, three=0.25, counting=0.2, styles=(None,), coloured=0.75, must_weight=1.0)
 
 
 @dataclass(frozen=True)
@@ -118,52 +119,55 @@ def _to_tensor(pixels: np.ndarray) -> torch.Tensor:
 # --- training ----------------------------------------------------------------------------------------------------------------
 
 
+Label = tuple[int, int, float, float, float]  # noun, colour, centre x and y, size; in pixels of SIDE
+
+
+def label(instance: Instance, scene: Scene, numbers: dict[str, int]) -> Label:
+    """What the judge must say of a drawing: its colour only where the scene names one, or where its look has many."""
+    noun = NOUNS[instance.noun]
+    named = next(thing.colour for thing in scene.things if thing.noun == noun.name) or noun.dress
+    colour = COLOURS.index(named) if named else UNSAID if noun.natural else MANY
+    left, top, right, bottom = (edge * SIDE / SIZE for edge in instance.box)
+    return numbers[noun.name], colour, (left + right) / 2, (top + bottom) / 2, max(right - left, bottom - top)
+
+
 class Renders(torch.utils.data.Dataset):
     """Scenes of the judge's own seeds, half of them of combinations kept from the model's training: pictures and labels."""
 
     def __init__(self, work: Path, nouns: list[str], count: int, first_seed: int = 5_000_000):
-        self.work, self.nouns, self.count, self.first_seed, self.bank = work, set(nouns), count, first_seed, None
+        self.work, self.count, self.first_seed, self.bank = work, count, first_seed, None
+        self.numbers = {noun: i for i, noun in enumerate(nouns)}
         # Of the commonest nouns where these are all it must know; of any others what fits is picked from scenes of everything.
-        self.mix = replace(MIX, nouns=len(nouns)) if self.nouns == set(list(NOUNS)[: len(nouns)]) else MIX
+        self.mix = replace(MIX, nouns=len(nouns)) if set(nouns) == set(list(NOUNS)[: len(nouns)]) else MIX
 
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, i: int) -> tuple[np.ndarray, list[Instance]]:
+    def __getitem__(self, i: int) -> tuple[np.ndarray, list[Label]]:
         self.bank = self.bank or ArtBank(self.work)
         rng = random.Random(self.first_seed + i)
         while True:
             scene: Scene = random_scene(rng, held_out=rng.random() < 0.5, mix=self.mix)
-            if all(thing.noun in self.nouns for thing in scene.things):
+            if all(thing.noun in self.numbers for thing in scene.things):
                 picture, instances = self.bank.render(scene, rng)
-                return reduced(picture), instances
-
-
-Label = tuple[int, int, float, float, float]  # noun, colour, centre x and y, size; in pixels of SIDE
+                return reduced(picture), [label(instance, scene, self.numbers) for instance in instances]
 
 
 def render_all(work: Path, nouns: list[str], count: int, workers: int) -> tuple[np.ndarray, list[list[Label]]]:
     """uint8 [count, 128, 128, 3] and what is in each; kept in WORK for a run that goes on."""
     pixels_file, labels_file = work / "judge-pictures.npy", work / "judge-labels.json"
     if labels_file.exists() and len(stored := json.loads(labels_file.read_text())) == count:
-        return np.load(pixels_file, mmap_mode="r"), stored
+        return np.load(pixels_file), stored
     pixels = np.lib.format.open_memmap(pixels_file, "w+", np.uint8, (count, SIDE, SIDE, 3))
-    index = {noun: i for i, noun in enumerate(nouns)}
     labels: list[list[Label]] = []
     loader = torch.utils.data.DataLoader(Renders(work, nouns, count), 32, collate_fn=list, num_workers=workers)
     for part in loader:
-        for picture, instances in part:
+        for picture, things in part:
             pixels[len(labels)] = picture
-            labels.append([_label(instance, index) for instance in instances])
+            labels.append(things)
     pixels.flush()
     labels_file.write_text(json.dumps(labels))
     return pixels, labels
-
-
-def _label(instance: Instance, index: dict[str, int]) -> Label:
-    left, top, right, bottom = (edge * SIDE / SIZE for edge in instance.box)
-    colour = COLOURS.index(instance.colour) if instance.colour else MANY
-    return index[instance.noun], colour, (left + right) / 2, (top + bottom) / 2, max(right - left, bottom - top)
 
 
 def ruin(pixels: torch.Tensor, label: Label, rng: random.Random) -> None:
@@ -181,6 +185,13 @@ def ruin(pixels: torch.Tensor, label: Label, rng: random.Random) -> None:
     part.copy_(shuffled)
 
 
+def ruined(picture: np.ndarray, label: Label, rng: random.Random) -> np.ndarray:
+    """A copy of a uint8 picture [128, 128, 3] in which one drawing is ruined."""
+    pixels = torch.from_numpy(picture.copy()).permute(2, 0, 1).float()
+    ruin(pixels, label, rng)
+    return pixels.permute(1, 2, 0).round().byte().numpy()
+
+
 def disturb(x: torch.Tensor, rng: random.Random) -> torch.Tensor:
     """Softness, brightness and noise, as generated pictures have them."""
     if rng.random() < 0.5:
@@ -192,7 +203,7 @@ def disturb(x: torch.Tensor, rng: random.Random) -> torch.Tensor:
 
 
 def targets(labels: list[list[Label]], dx: int, dy: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Heat [B, 16, 16] with a small hill on each centre, nouns and colours at the hills' middle cells (elsewhere −1)."""
+    """Heat [B, 16, 16] with a small hill on each centre, nouns and colours at the hills' middle cells (elsewhere −1, as where a colour is unsaid)."""
     shape = (len(labels), GRID, GRID)
     heat, nouns, colours = torch.zeros(shape), torch.full(shape, -1), torch.full(shape, -1)
     cells = torch.arange(GRID)

@@ -10,8 +10,8 @@ import unittest
 from pathlib import Path
 
 from easel_sketch import captions, evaluation_prompts
-from easel_sketch.layout import lay_out
-from easel_sketch.scenes import LARGEST_COUNT, MIXES, Scene, Thing, is_held_out, random_scene
+from easel_sketch.layout import FLOATING, is_open, lay_out
+from easel_sketch.scenes import LARGEST_COUNT, MIXES, Scene, Thing, is_held_out, is_sensible, random_scene
 from easel_sketch.vocabulary import NOUNS
 
 LISTS = ("sketch-1", "sketch-2", "everything")
@@ -56,9 +56,14 @@ class Layout(unittest.TestCase):
                     self.assertLessEqual(slot.bottom, 1.02, scene)
 
     def test_puts_a_thing_into_the_same_slot_every_time_unless_told_otherwise(self):
-        for scene in scenes(100):
-            self.assertEqual(lay_out(scene, None), lay_out(scene, None))
+        slots: dict[tuple, set] = {}
+        for scene in scenes():
+            (thing, *others), floats = scene.things, NOUNS[scene.things[0].noun].kind in FLOATING
+            if not others and thing.count == 1:
+                slots.setdefault((thing.size, is_open(scene), floats), set()).add(centre_and_size(scene, 0))
             self.assertNotEqual(lay_out(scene, random.Random(1)), lay_out(scene, random.Random(2)))
+        self.assertGreater(len(slots), 4)
+        self.assertEqual({len(places) for places in slots.values()}, {1}, slots)
 
     def test_keeps_two_things_as_large_in_all_relations_and_whole_tokens_apart(self):
         cat, car = Thing("cat"), Thing("car")
@@ -105,6 +110,21 @@ class ListsOfPrompts(unittest.TestCase):
             for question in self.questions(name):
                 plain = question.kind == "one object" or question.kind == "counting" and question.scene.things[0].count == 1
                 self.assertTrue(plain or is_held_out(question.scene), (name, question.prompt))
+
+    def test_have_near_misses_that_fail_them_in_one_thing(self):
+        rng = random.Random(3)
+        for name in LISTS:
+            for question in self.questions(name):
+                asked, missed = question.scene, evaluation_prompts.near_miss(question, list(NOUNS), rng)
+                differs = {
+                    "counting": missed.things[0].count != asked.things[0].count,
+                    "colours": missed.things[0].colour != asked.things[0].colour,
+                    "position": missed.relation != asked.relation,
+                    "attribution": [thing.colour for thing in missed.things] == [thing.colour for thing in reversed(asked.things)],
+                }.get(question.kind, missed.things[-1].noun != asked.things[-1].noun)
+                self.assertTrue(differs, question.prompt)
+                self.assertEqual((missed.place, len(missed.things)), (asked.place, len(asked.things)))
+                self.assertTrue(is_sensible(missed) or not is_sensible(asked), question.prompt)
 
     @staticmethod
     def questions(name: str) -> list[evaluation_prompts.Question]:
