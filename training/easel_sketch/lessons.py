@@ -29,6 +29,13 @@ class Learner:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
+    def state_dict(self) -> dict:
+        return {"module": self.module.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
 
 class Lessons:
     """The text encoders' averages, loss, steps and state."""
@@ -36,9 +43,8 @@ class Lessons:
     def __init__(self, work: Path, encoders: nn.ModuleDict, weight: float):
         self.work, self.encoders, self.weight = work, encoders.requires_grad_(True), weight
         self.reader = _reader(work).to(DEVICE)
-        self.modules = nn.ModuleDict({"encoders": self.encoders, "reader": self.reader})
         self.average = Average(self.encoders, 0.998)
-        self.learner = Learner(self.modules)
+        self.learner = Learner(nn.ModuleDict({"encoders": self.encoders, "reader": self.reader}))
 
     def loss(self, context: torch.Tensor, pooled: torch.Tensor, of_tokens: torch.Tensor, of_scenes: torch.Tensor) -> torch.Tensor:
         return self.weight * (self.reader.context_loss(context, of_tokens, of_scenes) + self.reader.pooled_loss(pooled, of_scenes))
@@ -49,10 +55,10 @@ class Lessons:
         self.average.update(self.encoders)
 
     def state_dict(self) -> dict:
-        return {"modules": self.modules.state_dict(), "average": self.average.state_dict()}
+        return {"learner": self.learner.state_dict(), "average": self.average.state_dict()}
 
     def load_state_dict(self, state: dict) -> None:
-        self.modules.load_state_dict(state["modules"])
+        self.learner.load_state_dict(state["learner"])
         self.average.load_state_dict(state["average"])
 
     @contextmanager

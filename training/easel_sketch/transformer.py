@@ -12,7 +12,8 @@ the transformer learns to draw from the context, which names all.
 import argparse
 import random
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -209,85 +210,118 @@ def optimizers(model: torch.nn.Module, muon: bool) -> list[torch.optim.Optimizer
     return made
 
 
-def train(options: argparse.Namespace) -> None:
-    """Goes on from the checkpoint where there is one; without it, from the weights of `--start-from`, if given."""
-    work, steps = options.work, options.steps
-    torch.manual_seed(8)
-    checkpoint = work / f"{options.name}.pt"
-    shape = {"heads": options.heads, "double": options.double, "single": options.single}
-    model = flow.build(**shape).to(DEVICE)
-    if options.start_from and not checkpoint.exists():
-        model.load_state_dict(load_checkpoint(options.start_from)["model"])
-    average = Average(model, 0.998)
-    made = optimizers(model, options.muon)
-    start = restore_training(checkpoint, model, average, made)
-    stop = min(steps, start + options.part)
-    visits = Visits(work, options.batch // parallel.WORKERS, options.first, options.first_share, options.alone, options.words, seed=100 + 7 * start + parallel.RANK)
-    batches = Batches(work, visits, options.workers)
-    lessons = Lessons(work, batches.encoders, options.read) if options.read else None
-    if lessons and checkpoint.exists() and (stored := load_checkpoint(checkpoint).get("lessons")):
-        lessons.load_state_dict(stored)
-    planner = Planner(model).to(DEVICE) if options.plan else None
-    if planner and checkpoint.exists() and (stored := load_checkpoint(checkpoint).get("planner")):
-        planner.load_state_dict(stored)
-    plan_learner = Learner(planner) if planner else None
-    gap = CaptionGap(batches)
-    decoder = autoencoder.load(work).decoder.to(DEVICE)
-    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(batches.visits.scenes)} scenes, from step {start}", flush=True)
-    compiled = torch.compile(model, dynamic=False) if options.compile else model
-    shadow = flow.build(**shape).to(DEVICE).eval()
-    recent, plans, started = [], [], time.time()
+class Training:
+    """A training of the transformer, and of what learns beside it; goes on from the checkpoint where there is one."""
 
-    for step in range(start, stop):
-        rate = learning_rate(step, steps, options.rate, warmup=options.warmup, decay_from=options.decay_from)
-        for optimizer in made:
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+    def __init__(self, options: argparse.Namespace):
+        torch.manual_seed(8)
+        self.options, self.work = options, options.work
+        self.checkpoint = self.work / f"{options.name}.pt"
+        shape = {"heads": options.heads, "double": options.double, "single": options.single}
+        self.model = flow.build(**shape).to(DEVICE)
+        if options.start_from and not self.checkpoint.exists():
+            self.model.load_state_dict(load_checkpoint(options.start_from)["model"])
+        self.average = Average(self.model, 0.998)
+        self.optimizers = optimizers(self.model, options.muon)
+        self.start = restore_training(self.checkpoint, self.model, self.average, self.optimizers)
+        seed = 100 + 7 * self.start + parallel.RANK
+        visits = Visits(self.work, options.batch // parallel.WORKERS, options.first, options.first_share, options.alone, options.words, seed)
+        self.batches = Batches(self.work, visits, options.workers)
+        self.lessons = Lessons(self.work, self.batches.encoders, options.read) if options.read else None
+        self.planner = Planner(self.model).to(DEVICE) if options.plan else None
+        self.beside = self._beside()
+        self.compiled = torch.compile(self.model, dynamic=False) if options.compile else self.model
+        self.shadow = flow.build(**shape).to(DEVICE).eval()
+        self.gap = CaptionGap(self.batches)
+        self.decoder = autoencoder.load(self.work).decoder.to(DEVICE)
+        self.losses: list[torch.Tensor] = []
+        self.planned: list[float] = []
+        print(f"{sum(p.numel() for p in self.model.parameters()) / 1e6:.2f} M parameters, {len(visits.scenes)} scenes, from step {self.start}", flush=True)
+
+    def _beside(self) -> dict[str, Lessons | Learner]:
+        """What has optimizers of its own, by its name in the checkpoint; slim checkpoints lack it."""
+        beside = {"lessons": self.lessons, "planner": Learner(self.planner) if self.planner else None}
+        beside = {name: part for name, part in beside.items() if part}
+        stored = load_checkpoint(self.checkpoint) if self.checkpoint.exists() else {}
+        for name, part in beside.items():
+            if name in stored:
+                part.load_state_dict(stored[name])
+        return beside
+
+    def run(self) -> None:
+        """Up to the end, or as far as this part goes."""
+        options, started = self.options, time.time()
+        stop = min(options.steps, self.start + options.part)
+        done = self.start
+        for step in range(self.start, stop):
+            self.learn(learning_rate(step, options.steps, options.rate, warmup=options.warmup, decay_from=options.decay_from))
+            done = step + 1
+            ends = done == stop or parallel.WORKERS == 1 and is_time_up()
+            if parallel.RANK == 0:
+                if done % 20 == 0 or ends:
+                    self.tell(done, (done - self.start) * options.batch / (time.time() - started))
+                if done % options.save_every == 0 or ends:
+                    self.save(done)
+                if done % (2 * options.save_every) == 0 or ends:
+                    self.show(done)
+            if ends:
+                break
+        end_of_run(done, stop)
+
+    def learn(self, rate: float) -> None:
+        """One step."""
+        batches, options = self.batches, self.options
         (clean, context, pooled), covered, of_cells, answers = batches.next()
         where = batches.window(options.window)
         clean = clean[:, where]
         noise, t = batches.noise_and_times(clean)
-        v = flow.velocity(compiled, noised(clean, noise, t), t, context, batches.without(pooled, options.unpooled), torch.ones_like(t), where)
+        v = flow.velocity(self.compiled, noised(clean, noise, t), t, context, batches.without(pooled, options.unpooled), torch.ones_like(t), where)
         weights = 1 + options.focus * covered[:, where]
         loss = ((v - (noise - clean)).square().mean(-1) * weights).sum() / weights.sum()
-        total = loss + lessons.loss(context, pooled, *answers) if lessons else loss
-        if planner:
-            planning_loss, planned = planner.loss(of_cells[:, where])
-            total = total + options.plan * planning_loss
-            plans += planned[t > 0.85].tolist()
-        total.backward()
-        parallel.average_gradients(model)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        if lessons:
-            lessons.step(rate)
-        if plan_learner:
-            plan_learner.step(rate)
-        for optimizer in made:
+        self.losses.append(loss.detach())
+        if self.lessons:
+            loss = loss + self.lessons.loss(context, pooled, *answers)
+        if self.planner:
+            planning_loss, planned = self.planner.loss(of_cells[:, where])
+            self.planned += planned[t > 0.85].tolist()
+            loss = loss + options.plan * planning_loss
+        loss.backward()
+        parallel.average_gradients(self.model)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for part in self.beside.values():
+            part.step(rate)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        average.update(model)
-        recent.append(loss.detach())
-        ends = step + 1 == stop or parallel.WORKERS == 1 and is_time_up()
-        if parallel.RANK == 0 and (step % 20 == 19 or ends):
-            rate_of = (step + 1 - start) * options.batch / (time.time() - started)
-            mean = torch.stack(recent).mean().item()
-            told = f" planned {100 * np.nanmean(plans):.1f} %" if plans else ""
-            print(f"step {step + 1} ({(step + 1) * options.batch} samples) loss {mean:.4f} {rate_of:.0f} samples/s{told}", flush=True)
-            recent, plans = [], []
-        if parallel.RANK == 0 and (step % options.save_every == options.save_every - 1 or ends):
-            more = {name: part.state_dict() for name, part in (("lessons", lessons), ("planner", planner)) if part}
-            save_training(checkpoint, model, average, made, step + 1, **more)
-            average.copy_to(shadow)
-            with lessons.averaged() if lessons else nullcontext():
-                gaps = {at: gap(shadow, at) for at in (0.5, 0.9)}
-            print("  gap " + ", ".join(f"t={at}: {a:.4f} right {b:.4f} shuffled" for at, (a, b) in gaps.items()), flush=True)
-            stop_if_deaf(gaps[0.9], (step + 1) * options.batch)
-        if parallel.RANK == 0 and (step % (2 * options.save_every) == 2 * options.save_every - 1 or ends):
-            with lessons.averaged() if lessons else nullcontext():
-                draw_sheet(work / f"sheets/{options.name}-{step + 1:06d}.png", shadow, decoder, batches, guidance=4.0)
-        if ends:
-            break
-    end_of_run(step + 1 if start < stop else start, stop)
+        self.average.update(self.model)
+
+    def tell(self, step: int, speed: float) -> None:
+        """Prints how it went since it last did; `speed` in samples a second."""
+        told = f" planned {100 * np.nanmean(self.planned):.1f} %" if self.planned else ""
+        print(f"step {step} ({step * self.options.batch} samples) loss {torch.stack(self.losses).mean():.4f} {speed:.0f} samples/s{told}", flush=True)
+        self.losses, self.planned = [], []
+
+    def save(self, step: int) -> None:
+        """Writes the checkpoint and prints the caption gap of the averaged weights; ends a run that ignores its prompts."""
+        save_training(self.checkpoint, self.model, self.average, self.optimizers, step, **{name: part.state_dict() for name, part in self.beside.items()})
+        with self.averaged() as model:
+            gaps = {at: self.gap(model, at) for at in (0.5, 0.9)}
+        print("  gap " + ", ".join(f"t={at}: {a:.4f} right {b:.4f} shuffled" for at, (a, b) in gaps.items()), flush=True)
+        stop_if_deaf(gaps[0.9], step * self.options.batch)
+
+    def show(self, step: int) -> None:
+        """Draws the sheet of pictures."""
+        with self.averaged() as model:
+            draw_sheet(self.work / f"sheets/{self.options.name}-{step:06d}.png", model, self.decoder, self.batches, guidance=4.0)
+
+    @contextmanager
+    def averaged(self) -> Iterator[torch.nn.Module]:
+        """The transformer with averaged weights; inside, captions are encoded by the averaged encoders, too."""
+        self.average.copy_to(self.shadow)
+        with self.lessons.averaged() if self.lessons else nullcontext():
+            yield self.shadow
 
 
 def averaged(work: Path, name: str, **shape: int):
@@ -325,4 +359,4 @@ if __name__ == "__main__":
     parser.add_argument("--muon", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     parallel.start()
-    train(parser.parse_args())
+    Training(parser.parse_args()).run()
