@@ -157,7 +157,7 @@ def render_all(work: Path, nouns: list[str], count: int, workers: int) -> tuple[
     """uint8 [count, 128, 128, 3] and what is in each; kept in WORK for a run that goes on."""
     pixels_file, labels_file = work / "judge-pictures.npy", work / "judge-labels.json"
     if labels_file.exists() and len(stored := json.loads(labels_file.read_text())) == count:
-        return np.load(pixels_file), stored
+        return np.load(pixels_file), stored  # in memory: steps would wait for the disk where the kernel drops what is mapped
     pixels = np.lib.format.open_memmap(pixels_file, "w+", np.uint8, (count, SIDE, SIDE, 3))
     labels: list[list[Label]] = []
     loader = torch.utils.data.DataLoader(Renders(work, nouns, count), 32, collate_fn=list, num_workers=workers)
