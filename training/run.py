@@ -79,8 +79,8 @@ SIZES = {
 }
 
 
-def stages(size: Size, work: Path) -> dict[str, list[str]]:
-    """Module and options of each stage, in order."""
+def stages(size: Size, work: Path, distil: bool) -> dict[str, list[str]]:
+    """Module and options of each stage, in order; with `distil` the exported model takes one pass a step."""
     exported = str(work / "easel-sketch")
     judge = str(work / "judge.safetensors")
     version = f"trained in {work.name}"
@@ -93,18 +93,18 @@ def stages(size: Size, work: Path) -> dict[str, list[str]]:
         "cache": size.cache,
         "judge": [*size.judge, "--nouns", str(PROMPTS), "--export", judge],
         "transformer": [*size.transformer, *size.shape],
-        "distil": [*size.distil, *size.shape],
-        "export": ["--checkpoint", "distilled", "--distilled", "--to", exported, *size.shape],
+        **({"distil": [*size.distil, *size.shape]} if distil else {}),
+        "export": [*(["--checkpoint", "distilled", "--distilled"] if distil else []), "--to", exported, *size.shape],
         "paint": [exported, "--prompts", str(PROMPTS), "--to", pictures],
         "evaluate": ["--prompts", str(PROMPTS), "--pictures", pictures, "--results", results, "--version", version, "--judge", judge, "--check-judge"],
     }
 
 
-def run(work: Path, size: Size, stop_at: float, only: list[str] | None) -> bool:
+def run(work: Path, size: Size, stop_at: float, only: list[str] | None, distil: bool) -> bool:
     """Runs what is not done yet; returns whether everything is."""
     finished = work / "finished.json"
     done: dict[str, float] = json.loads(finished.read_text()) if finished.exists() else {}
-    for name, arguments in stages(size, work).items():
+    for name, arguments in stages(size, work, distil).items():
         if name in done or only and name not in only:
             continue
         started = time.time()
@@ -169,6 +169,7 @@ if __name__ == "__main__":
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after this long; run again to go on")
     parser.add_argument("--only", nargs="+", metavar="STAGE", help="only these stages")
+    parser.add_argument("--distil", action="store_true", help="distil guidance into one pass a step before the export; the model card says what that cost")
     parser.add_argument("--join", type=Path, metavar="FOLDER", help="first unpack what --shards packed")
     parser.add_argument("--shards", type=Path, metavar="FOLDER", help="at the end, pack checkpoints into files below 16 MB")
     parser.add_argument("--bring", nargs="+", default=["autoencoder", "text_encoders", "text_encoders-training", "judge", "transformer", "distilled"], help="checkpoints to pack")
@@ -177,7 +178,7 @@ if __name__ == "__main__":
     if chosen.join:
         join(work, chosen.join)
     try:
-        run(work, SIZES[chosen.size], time.time() + 60 * chosen.minutes, chosen.only)
+        run(work, SIZES[chosen.size], time.time() + 60 * chosen.minutes, chosen.only, chosen.distil)
     finally:
         if chosen.shards:
             pack(work, chosen.shards, chosen.bring)
