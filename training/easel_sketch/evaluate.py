@@ -72,10 +72,11 @@ def check(judge: Judge, bank: ArtBank, questions: list[Question]) -> dict[str, d
     rng = random.Random(40)
     asked = questions * CHECKS
     numbers = {noun: i for i, noun in enumerate(judge.nouns)}
-    rendered = [(question.scene, *bank.render(question.scene, rng)) for question in asked]
-    sound = [judging.reduced(picture) for _, picture, _ in rendered]
+    rendered = (bank.render(question.scene, rng) for question in asked)
+    sound, drawings = zip(*((judging.reduced(picture), there) for picture, there in rendered))
     missed = [judging.reduced(bank.render(near_miss(question, judge.nouns, rng), rng)[0]) for question in asked]
-    ruined = [judging.ruined(picture, judging.label(rng.choice(there), scene, numbers), rng) for picture, (scene, _, there) in zip(sound, rendered)]
+    labels = (judging.label(rng.choice(there), question.scene, numbers) for question, there in zip(asked, drawings))
+    ruined = [judging.ruined(picture, label, rng) for picture, label in zip(sound, labels)]
     return {
         name: scores(asked, [is_right(question, found) for question, found in zip(asked, judging.look(judge, pictures))])
         for name, pictures in (("right", sound), ("near misses", missed), ("ruined", ruined))

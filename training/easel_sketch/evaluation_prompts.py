@@ -68,6 +68,7 @@ def near_miss(question: Question, nouns: list[str], rng: random.Random) -> Scene
             case "counting":
                 things = (replace(last, count=last.count + rng.choice((-1, 1))),)
             case "colours":
+                # The usual look, as a model that ignores colours draws it, unless it may be called by the colour that is asked for.
                 usual = None if NOUNS[last.noun].natural != last.colour else last.colour
                 things = (replace(last, colour=rng.choice((usual, rng.choice(COLOURS)))),)
             case "position":
